@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "coursekit"
 
-# A module imports only from those above it.
+# A module imports only from those above it in this list.
 ORDER = [
     "arrays",
     "conv",
