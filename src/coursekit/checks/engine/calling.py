@@ -1,0 +1,185 @@
+"""Call a student's function: watched, in limited time, its output held back, its inputs compared."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sysconfig
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .comparison import is_tensor
+
+_LIBRARY_FOLDERS = (
+    *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")),
+    str(Path(__file__).parents[2]),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a call gave no result.
+
+    kind: "exception", "time", "changed", "device", "detached" or "result".   detail: what tells two of a
+    kind apart (the exception's type, the changed argument).   message: what a student reads.
+    """
+
+    kind: str
+    detail: str
+    message: str = field(compare=False)
+
+
+class CallFailed(Exception):
+    """Raised through a check's own code when a student's function gives no result."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class TimeUp(BaseException):
+    """Not an Exception, so that `except Exception` in a student's loop does not swallow it."""
+
+
+class Output(io.StringIO):
+    """Counts what a student's function prints and keeps none of it."""
+
+    length = 0
+
+    def write(self, text: str) -> int:
+        self.length += len(text)
+        return len(text)
+
+
+class Guard:
+    """Calls functions on a student's behalf; one guard serves one grading.
+
+    watch: the context in which they run.   COURSEKIT_CHECK_SECONDS in the environment limits each call.
+    """
+
+    def __init__(self, watch: AbstractContextManager | None = None) -> None:
+        self.watch = watch or nullcontext()
+        self.output = Output()
+        self._seconds = float(os.environ.get("COURSEKIT_CHECK_SECONDS", "5"))
+        self._timed_out = False
+
+    def wrap(self, function: Callable, names: tuple[str, ...], device: str = "cpu") -> Callable:
+        """The same function, guarded; raises CallFailed.   names: what to call its positional arguments."""
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if not callable(function):
+                raise CallFailed(Failure("result", "", f"is a {type(function).__name__}, not a function"))
+            before = _snapshot(args, kwargs, names)
+            result = self._call(function, args, kwargs, device)
+            changed = ", ".join(name for name, array, copy in before if not _equal(array, copy))
+            if changed:
+                message = f"changed its argument {changed} in place; work on a copy"
+                raise CallFailed(Failure("changed", changed, message))
+            return result
+
+        return guarded
+
+    def _call(self, function: Callable, args: tuple, kwargs: dict, device: str) -> Any:
+        if self._timed_out:  # one cell has 30 s in nbgrader, so a function that loops for ever loops once
+            raise CallFailed(Failure("time", "", "not run, after the time limit in an earlier case"))
+        try:
+            with self._quiet(), self.watch, time_limit(self._seconds):
+                return function(*args, **kwargs)
+        except TimeUp:
+            self._timed_out = True
+            raise CallFailed(Failure("time", "", f"did not finish within {self._seconds:g} s")) from None
+        except KeyboardInterrupt:  # nbgrader's own time limit
+            raise
+        except BaseException as error:
+            raise CallFailed(_failure(error, device)) from error
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Hold back output and warnings: nbgrader takes anything on stderr for a failed cell."""
+        with redirect_stdout(self.output), redirect_stderr(self.output), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp in the body after so many seconds; no limit off the main thread or without SIGALRM."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeUp
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def _failure(error: BaseException, device: str) -> Failure:
+    if device == "meta" and "meta" in str(error).lower():
+        from .torch import device_failure
+
+        return device_failure(error)
+    return Failure("exception", type(error).__name__, _describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    """One line: the error's type and text, and the student's own line, without any frame of ours."""
+    if type(error) is NotImplementedError:
+        return "not written yet (NotImplementedError)"
+    text = " ".join(traceback.format_exception_only(type(error), error)[-1].split())
+    return f"raised {shorten(text)}{_where(error)}"
+
+
+def _where(error: BaseException) -> str:
+    """The deepest line that is the student's own."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.line and not frame.filename.startswith(_LIBRARY_FOLDERS)]
+    return f" (line {own[-1].lineno} of its cell: {shorten(own[-1].line, 80)})" if own else ""
+
+
+def shorten(text: str, width: int = 160) -> str:
+    """The text, cut to a width."""
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _snapshot(args: tuple, kwargs: dict, names: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
+    """(name, array, copy) of every array among the arguments."""
+    positional = {names[i] if i < len(names) else str(i + 1): value for i, value in enumerate(args)}
+    found = _arrays({**positional, **kwargs}, "")
+    return [(name, array, _copy(array)) for name, array in found]
+
+
+def _copy(array: Any) -> Any:
+    return array.detach().clone() if is_tensor(array) else array.copy()
+
+
+def _arrays(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, np.ndarray) or is_tensor(value):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _arrays(item, f"{name}[{key!r}]" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _arrays(item, f"{name}[{i}]")
+
+
+def _equal(array: Any, copy: Any) -> bool:
+    if is_tensor(array):
+        return array.is_meta or bool((array.detach() == copy).all())
+    return np.array_equal(array, copy)

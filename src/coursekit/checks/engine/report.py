@@ -1,0 +1,139 @@
+"""The score that nbgrader reads and the dozen lines that a student reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .comparison import is_tensor
+
+if TYPE_CHECKING:
+    from .check import Check, Misconception
+
+LINES = 12
+WIDTH = 83  # nbgrader validate cuts what is longer
+MIME = "application/vnd.coursekit.score+json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One term of one case: the points it gave, and the problem if there was one."""
+
+    case: str
+    term: str
+    points: float
+    total: float
+    problem: str | None
+
+
+@dataclass(frozen=True, repr=False)
+class Score:
+    """What a check returns: shows as its points, which nbgrader takes as (partial) credit."""
+
+    check: str
+    points: float
+    total: int
+    outcomes: tuple[Outcome, ...]
+    misconceptions: tuple[str, ...]
+    shortcuts: tuple[str, ...]
+    report: str
+
+    def __repr__(self) -> str:
+        return f"{self.points:g}"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/plain": repr(self), MIME: self.record()}
+
+    def record(self) -> dict[str, Any]:
+        """The whole score as JSON values, without the report."""
+        record = asdict(self)
+        del record["report"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in record.items()}
+
+    def print(self) -> None:
+        """Print the report to where it is read: `nbgrader validate` shows only stderr."""
+        validating = os.environ.get("NBGRADER_EXECUTION") == "validate" and self.points < self.total
+        print(self.report, file=sys.stderr if validating else sys.stdout)
+
+
+def write_report(
+    check: Check,
+    outcomes: Sequence[Outcome],
+    mistakes: Sequence[Misconception],
+    used: Sequence[str],
+    printed: int,
+) -> str:
+    """At most a dozen lines: the points, what was wrong, which mistake that is, what was right.
+
+    used: shortcuts that were taken.   printed: characters that the student's function printed.
+    """
+    head = [f"{check.name}: {sum(o.points for o in outcomes):g} of {check.points} points"]
+    if used:
+        head += _wrapped(f"used {', '.join(used[:3])}: this task asks you to build that yourself", "  ")
+    tail = [line for misconception in mistakes[:2] for line in _explain(misconception)]
+    tail += _listing("right", [o for o in outcomes if not o.problem], check)
+    if printed:
+        tail += [f"  (what your function prints is not shown here: {printed} characters)"]
+    return "\n".join(head + _wrong(check, [o for o in outcomes if o.problem], LINES - 1 - len(tail)) + tail)
+
+
+def _wrong(check: Check, wrong: Sequence[Outcome], room: int) -> list[str]:
+    if not wrong:
+        return []
+    if len(wrong) == len(check.cases) * len(check.terms) > 1 and len({o.problem for o in wrong}) == 1:
+        return _wrapped(f"in every case: {wrong[0].problem}", "  ")[:room]
+    shown = _telling(wrong)
+    said = {(o.case, o.problem) for o in shown}
+    rest = _listing("also wrong", [o for o in wrong if (o.case, o.problem) not in said], check)
+    lines = [line for o in shown for line in _wrapped(f"{o.case}: {o.problem}", "  wrong: ", "    ")]
+    cases = {case.name: case for case in check.cases}
+    lines += _wrapped(f"in {shown[0].case}: {check.describe(cases[shown[0].case])}", "    ")
+    return lines[: room - len(rest)] + rest
+
+
+def _telling(wrong: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes to show in full: the first of each term, but each problem once."""
+    first = {o.term: o for o in reversed(wrong)}
+    shown = sorted(first.values(), key=wrong.index)
+    return list({o.problem: o for o in reversed(shown)}.values())[::-1][:3]
+
+
+def _listing(title: str, outcomes: Iterable[Outcome], check: Check) -> list[str]:
+    """One line that names cases, or terms of cases where only some terms are meant."""
+    terms: dict[str, list[str]] = {}
+    for o in outcomes:
+        terms.setdefault(o.case, []).append(o.term)
+    names = [case if len(t) == len(check.terms) else f"{' '.join(t)} of {case}" for case, t in terms.items()]
+    return [_cut(f"  {title}: {', '.join(names)}")] if names else []
+
+
+def _explain(misconception: Misconception) -> list[str]:
+    page, _, label = misconception.see.partition("#")
+    return _wrapped(f"{misconception.message} Read: {page}, {label}.", "  > ", "    ")
+
+
+def _wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
+    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=hanging or indent + "  ")
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 4].rsplit(",", 1)[0] + ", ..."
+
+
+def describe_call(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    """Arguments as a student reads them: arrays by shape and dtype, everything else by value."""
+    positional = [(names[i] if i < len(names) else "", value) for i, value in enumerate(args)]
+    pairs = [*positional, *kwargs.items()]
+    return ", ".join(f"{name} = {_brief(value)}" if name else _brief(value) for name, value in pairs)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, np.ndarray) or is_tensor(value):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return repr(value)

@@ -1,0 +1,110 @@
+"""Notice, while a student's function runs, every call to what the task asks the student to build."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from functools import reduce
+from types import CodeType, FrameType
+from typing import Any
+
+ENGINE = __name__.rpartition(".")[0]
+LIBRARIES = {
+    "numpy": ("coursekit", "scipy", "torch", "jax", "tensorflow", "sys.setprofile", "threading.setprofile"),
+    "torch": ("coursekit", "scipy", "jax", "tensorflow", "sys.setprofile", "threading.setprofile"),
+}
+
+
+class Watch:
+    """Context in which calls to forbidden code are recorded in `used`, whatever name they go by.
+
+    forbidden: dotted names: a module or package ("scipy.signal"), a function ("numpy.convolve"), or a
+    pattern over the names of torch's operations ("torch.*conv*").
+    allowed: dotted names of modules or functions excepted from them.
+
+    Python code is recognised by its code object, C functions by identity, torch's operations by
+    torch's own override protocol.  Nothing is stopped: the verdict comes after the call.
+    """
+
+    def __init__(self, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> None:
+        self.used: list[str] = []
+        self._patterns = [name.removeprefix("torch.") for name in forbidden if name.startswith("torch.")]
+        names = [name for name in forbidden if not name.startswith("torch.")]
+        self._whole_torch = "torch" in names
+        self._modules = tuple(names)
+        self._allowed = (*allowed, ENGINE)
+        functions = {name: _resolve(name) for name in names}
+        self._c_functions = {id(f): name for name, f in functions.items() if _is_builtin(f)}
+        self._verdicts: dict[CodeType, str | None] = {
+            code: name for name, f in functions.items() if (code := _code(f)) is not None
+        }
+
+    def __enter__(self) -> Watch:
+        self._stack = ExitStack()
+        if "torch" in sys.modules:
+            from .torch import OperationWatch
+
+            self._stack.enter_context(OperationWatch(self._notice_torch))
+        self._previous = sys.getprofile(), threading.getprofile()
+        threading.setprofile(self._profile)
+        self._active = True
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._active = False
+        sys.setprofile(self._previous[0])
+        threading.setprofile(self._previous[1])
+        self._stack.close()
+
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if not self._active:
+            return
+        if event == "call":
+            code = frame.f_code
+            if code not in self._verdicts:
+                self._verdicts[code] = self._judge(frame.f_globals.get("__name__") or "", code.co_name)
+            if name := self._verdicts[code]:
+                self._notice(name)
+        elif event == "c_call" and (name := self._c_functions.get(id(argument))):
+            self._notice(name)
+
+    def _judge(self, module: str, function: str) -> str | None:
+        """The name to report if code of this module is forbidden, else None; remembered per code object."""
+        name = f"{module}.{function}"
+        if any(_within(name, prefix) for prefix in self._allowed):
+            return None
+        return _readable(name) if any(_within(name, prefix) for prefix in self._modules) else None
+
+    def _notice_torch(self, function: str) -> None:
+        if self._whole_torch or any(fnmatchcase(function, pattern) for pattern in self._patterns):
+            self._notice(f"torch.{function}")
+
+    def _notice(self, name: str) -> None:
+        if name not in self.used:
+            self.used.append(name)
+
+
+def _within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _readable(name: str) -> str:
+    """The public spelling of a name found in a private module: scipy.signal._tools.f is scipy.signal.f."""
+    return ".".join(part for part in name.split(".") if not part.startswith(("_", "<")))
+
+
+def _resolve(name: str) -> Any:
+    """The object behind a dotted name as far as it is loaded, else None."""
+    package, *rest = name.split(".")
+    return reduce(lambda value, part: getattr(value, part, None), rest, sys.modules.get(package))
+
+
+def _is_builtin(function: Any) -> bool:
+    return type(function) is type(len)
+
+
+def _code(function: Any) -> CodeType | None:
+    return getattr(getattr(function, "__wrapped__", function), "__code__", None)
