@@ -1,0 +1,3 @@
+from coursekit.grading import configure
+
+configure(get_config())  # noqa: F821
