@@ -50,20 +50,22 @@ def equivariance_error(
 ) -> float:
     """How far function is from moving its output along with its input; 0 means equivariant.
 
-    Implements eq-equivariance-error: || f(T x) - T' f(x) || / || f(x) ||, where T moves the input by shift
-    and T' moves the output by shift / stride.
+    Implements eq-equivariance-error: || f(T x) - T' f(x) || over || f(x) - its mean ||, where T moves the
+    input by shift and T' moves the output by shift / stride.  The mean of each map, which moves along with
+    anything, is left out; two unrelated maps are about sqrt(2) apart.
 
     function: maps images to images, both moved over their last axes.   stride: input pixels per output pixel.
-    Raises ValueError if f(x) is zero everywhere, since nothing can then be seen to move.
+    Raises ValueError if each map of f(x) is constant, since nothing can then be seen to move.
     Source: zhang2019making, section 3.
     """
     xp = namespace(x, function="equivariance_error")
     y = function(x)
-    size = float(xp.linalg.vector_norm(y))
-    if size == 0:
-        raise ValueError("equivariance_error: f(x) is zero everywhere; measure on another image")
-    moved_with_input = translate(y, [pixels / stride for pixels in shift])
-    return float(xp.linalg.vector_norm(function(translate(x, shift)) - moved_with_input)) / size
+    image_axes = tuple(range(-len(shift), 0))
+    variation = float(xp.linalg.vector_norm(y - xp.mean(y, axis=image_axes, keepdims=True)))
+    if variation == 0:
+        raise ValueError("equivariance_error: f(x) is constant, so no movement can be seen; take another x")
+    moved_along = translate(y, [pixels / stride for pixels in shift])
+    return float(xp.linalg.vector_norm(function(translate(x, shift)) - moved_along)) / variation
 
 
 def unchanged_share(
