@@ -193,7 +193,7 @@ def execute(notebook: NotebookNode) -> None:
         client.execute(env={**env, **threads})
 
 
-def _keep_comparable_outputs(notebook: NotebookNode) -> None:
+def keep_comparable_outputs(notebook: NotebookNode) -> None:
     """Drop what differs between machines or swells the file: stderr, images, outputs marked to be ignored."""
     notebook.metadata = nbformat.from_dict(_notebook_metadata())
     for cell in notebook.cells:
@@ -255,7 +255,7 @@ def build(slug: str, root: Path, target: Path) -> list[str]:
         for result in _results(notebook)
         if result.points != result.maximum or not result.recorded
     ]
-    _keep_comparable_outputs(notebook)
+    keep_comparable_outputs(notebook)
     path = target / "solutions" / slug / f"{slug}.ipynb"
     path.parent.mkdir(parents=True)
     path.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
@@ -264,9 +264,11 @@ def build(slug: str, root: Path, target: Path) -> list[str]:
 
 
 def _generate_assignment(slug: str, course: Path) -> None:
-    """What `nbgrader generate_assignment <slug>` does at the root of a course."""
+    """What `nbgrader generate_assignment <slug> --no-db` does at the root of a course."""
     config = Config()
     configure(config)
+    config.GenerateAssignment.no_database = True
+    config.SaveCells.enabled = False
     config.CourseDirectory.root = str(course)
     config.CourseDirectory.assignment_id = slug
     GenerateAssignment(coursedir=CourseDirectory(config=config), config=config).start()
