@@ -1,8 +1,8 @@
 """What NumPy and torch arrays need in common: namespace, padding, sliding windows, output sizes, blocks.
 
-The rest of the package is written against the Python array API standard. The library an array belongs to
-matters in two places only, both in this module: `windows` (each library has its own zero-copy view) and
-`batch_blocks` (NumPy wants work that fits the cache, torch wants the whole batch).
+The rest of the package is written against the Python array API standard. Where the library of an array
+matters, the choice is made here: zero-copy views (`windows`), the order of elements in memory (`copy`)
+and the size of a piece of work (`batch_blocks`: NumPy wants what fits the cache, torch the whole batch).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat
 import numpy as np
+from array_api_compat import array_namespace, device, is_array_api_obj, is_torch_array
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,8 +27,8 @@ Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 AUTO_PADS = ("valid", "same", "same_upper", "same_lower", "full")
 
-# A block of columns and the product made from it should share a core's L2 cache (1-2 MB on current CPUs).
-BLOCK_BYTES = 1 << 20
+# What one block reads and writes should share a core's L2 cache (1-2 MB on current CPUs).
+BLOCK_BYTES = 3 << 19
 
 
 class ShapeError(ValueError):
@@ -37,7 +37,12 @@ class ShapeError(ValueError):
 
 def is_torch(x: Array) -> bool:
     """Whether x is a torch tensor (does not import torch)."""
-    return array_api_compat.is_torch_array(x)
+    return is_torch_array(x)
+
+
+def copy(x: Array) -> Array:
+    """A copy of x whose elements lie in C order."""
+    return x.new_empty(x.shape).copy_(x) if is_torch(x) else np.array(x, order="C")
 
 
 def namespace(
@@ -54,15 +59,15 @@ def namespace(
     """
     given = {name: a for name, a in zip(names, arrays, strict=False) if a is not None}
     for name, a in given.items():
-        if not array_api_compat.is_array_api_obj(a):
+        if not is_array_api_obj(a):
             raise TypeError(
                 f"{function}: {name} is a {type(a).__name__}, not an array; "
                 f"convert it, e.g. numpy.asarray({name}, dtype=numpy.float32)"
             )
     _expect_one(given, "array library", lambda a: type(a).__module__.split(".")[0], function)
     _expect_one(given, "dtype", lambda a: a.dtype, function)
-    _expect_one(given, "device", array_api_compat.device, function)
-    xp = array_api_compat.array_namespace(*given.values())
+    _expect_one(given, "device", device, function)
+    xp = array_namespace(*given.values())
     for name, a in given.items():
         if not xp.isdtype(a.dtype, "real floating"):
             raise TypeError(f"{function}: {name} has dtype {a.dtype}, expected a floating one, e.g. float32")
@@ -222,8 +227,11 @@ def windows(
     sizes = per_axis(size, axes, "windows: size", 1)
     strides = per_axis(stride, axes, "windows: stride", 1)
     dilations = per_axis(dilation, axes, "windows: dilation", 1)
-    output_size(tuple(x.shape[-axes:]), sizes, stride=strides, dilation=dilations, function="windows")
     covered = [d * (k - 1) + 1 for k, d in zip(sizes, dilations, strict=True)]
+    if any(c > n for c, n in zip(covered, x.shape[-axes:], strict=True)):
+        raise ShapeError(
+            f"windows: a window covers {covered} pixels, x has {list(x.shape[-axes:])} (x {tuple(x.shape)})"
+        )
     taps = (..., *(slice(None, None, d) for d in dilations))
     if is_torch(x):
         view, first = x, x.ndim - axes
@@ -233,6 +241,22 @@ def windows(
     view = np.lib.stride_tricks.sliding_window_view(x, covered, axis=tuple(range(-axes, 0)))
     starts = (..., *(slice(None, None, s) for s in strides), *(slice(None),) * axes)
     return view[starts][taps]
+
+
+def expect_pads(function: str, x: Array, pads: Pads, mode: str) -> None:
+    """Raise unless pads of this mode can be put around the last axes of x."""
+    if mode not in PAD_MODES:
+        raise ValueError(f"{function}: padding_mode {mode!r} is unknown, expected one of {PAD_MODES}")
+    for size, (before, after) in zip(x.shape[x.ndim - len(pads) :], pads, strict=True):
+        if min(before, after) < 0:
+            raise ValueError(f"{function}: padding must be >= 0, got {pads}; crop with a slice instead")
+        # A mirror cannot show the edge itself, and no mode but zeros can show what is not there.
+        widest = {"zeros": None, "reflect": size - 1}.get(mode, size)
+        if widest is not None and max(before, after) > widest:
+            raise ShapeError(
+                f"{function}: padding_mode {mode!r} can add at most {widest} pixels to an axis of {size}, "
+                f"got pads {pads} (x {tuple(x.shape)}); pad less or use 'zeros'"
+            )
 
 
 def pad(
@@ -246,20 +270,20 @@ def pad(
     >>> pad(np.array([1.0, 2.0, 3.0]), ((2, 1),), mode="reflect")
     array([3., 2., 1., 2., 3., 2.])
     """
-    xp = namespace(x, function="pad")
-    _expect_pads(x, pads, mode, "pad")
+    xp = array_namespace(x)
+    expect_pads("pad", x, pads, mode)
     first = x.ndim - len(pads)
     if mode == "zeros":
         shape = x.shape[:first] + tuple(n + sum(p) for n, p in zip(x.shape[first:], pads, strict=True))
-        padded = xp.full(shape, value, dtype=x.dtype, device=array_api_compat.device(x))
-        padded[_interior(x, pads)] = x
+        padded = xp.full(shape, value, dtype=x.dtype, device=device(x))
+        padded[_interior(x.shape[first:], pads)] = x
         return padded
-    padded = xp.asarray(x, copy=True)
+    padded = copy(x)
     for axis, (before, after) in enumerate(pads, start=first):
         if before or after:
             sources = _border_sources(x.shape[axis], before, after, mode)
             index = [*sources[:before], *range(x.shape[axis]), *sources[before:]]
-            index = xp.asarray(index, device=array_api_compat.device(x))
+            index = xp.asarray(index, device=device(x))
             padded = xp.take(padded, index, axis=axis)
     return padded
 
@@ -268,17 +292,18 @@ def pad_backward(
     dxp: Float[Array, "*batch HP WP"], pads: Pads, *, mode: str = "zeros"
 ) -> Float[Array, "*batch H W"]:
     """The gradient of pad: what reached a border pixel goes to the pixel that it was copied from."""
-    xp = namespace(dxp, function="pad_backward", names=("dxp",))
     first = dxp.ndim - len(pads)
+    if mode == "zeros":
+        sizes = [n - sum(p) for n, p in zip(dxp.shape[first:], pads, strict=True)]
+        return copy(dxp[_interior(sizes, pads)])
     dx = dxp
     for axis, (before, after) in enumerate(pads, start=first):
         size = dxp.shape[axis] - before - after
         along = (slice(None),) * axis
-        interior = xp.asarray(dx[(*along, slice(before, before + size))], copy=True)
-        if mode != "zeros":
-            borders = [*range(before), *range(before + size, before + size + after)]
-            for border, source in zip(borders, _border_sources(size, before, after, mode), strict=True):
-                interior[(*along, source)] += dx[(*along, border)]
+        interior = copy(dx[(*along, slice(before, before + size))])
+        borders = [*range(before), *range(before + size, before + size + after)]
+        for border, source in zip(borders, _border_sources(size, before, after, mode), strict=True):
+            interior[(*along, source)] += dx[(*along, border)]
         dx = interior
     return dx
 
@@ -293,23 +318,9 @@ def _border_sources(size: int, before: int, after: int, mode: str) -> list[int]:
     return [-i if i < 0 else 2 * (size - 1) - i for i in positions]
 
 
-def _expect_pads(x: Array, pads: Pads, mode: str, function: str) -> None:
-    if mode not in PAD_MODES:
-        raise ValueError(f"{function}: padding_mode {mode!r} is unknown, expected one of {PAD_MODES}")
-    for size, (before, after) in zip(x.shape[x.ndim - len(pads) :], pads, strict=True):
-        if min(before, after) < 0:
-            raise ValueError(f"{function}: padding must be >= 0, got {pads}; crop with a slice instead")
-        widest = {"zeros": None, "reflect": size - 1}.get(mode, size)
-        if widest is not None and max(before, after) > widest:
-            raise ShapeError(
-                f"{function}: padding_mode {mode!r} can add at most {widest} pixels to an axis of {size}, "
-                f"got pads {pads} (x {tuple(x.shape)}); pad less or use 'zeros'"
-            )
-
-
-def _interior(x: Array, pads: Pads) -> tuple:
-    sizes = x.shape[x.ndim - len(pads) :]
-    return (..., *(slice(p[0], p[0] + n) for n, p in zip(sizes, pads, strict=True)))
+def _interior(sizes: Sequence[int], pads: Pads) -> tuple:
+    """Where the image of these sizes lies in its padded version."""
+    return (..., *(slice(before, before + n) for n, (before, _) in zip(sizes, pads, strict=True)))
 
 
 def batch_blocks(x: Float[Array, "N ..."], item_bytes: int) -> Iterator[slice]:
