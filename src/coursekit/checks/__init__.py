@@ -3,7 +3,7 @@
 >>> from coursekit import checks
 >>> checks.conv.effective_kernel(lambda kernel, dilation: dilation * (kernel - 1) + 1)
 conv.effective_kernel: 2 of 2 points
-  right: a dense kernel, spread kernels, the smallest kernel
+  right: a dense kernel; a spread kernel
 2
 """
 
@@ -27,7 +27,7 @@ def topics() -> list[str]:
 def all_checks() -> Iterator[Check]:
     """Every check of every topic, in the order in which its module defines them."""
     for slug in topics():
-        yield from (value for value in vars(_topic(slug)).values() if isinstance(value, Check))
+        yield from [value for value in list(vars(_topic(slug)).values()) if isinstance(value, Check)]
 
 
 def _topic(slug: str) -> ModuleType:

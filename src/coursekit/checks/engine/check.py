@@ -32,13 +32,18 @@ def call(*args: Any, **kwargs: Any) -> Arguments:
 
 
 class Draw:
-    """Source of a case's arguments: draw(2, 3, 7) is a standard normal array, draw.rng the generator."""
+    """Source of a case's arguments: arrays by draw(2, 3, 7), sizes by draw.integer(11, 30)."""
 
     def __init__(self, rng: np.random.Generator, dtype: str) -> None:
         self.rng, self.dtype = rng, dtype
 
     def __call__(self, *shape: int) -> np.ndarray:
+        """A standard normal array in the case's dtype."""
         return self.rng.standard_normal(shape).astype(self.dtype)
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number, low <= n < high."""
+        return int(self.rng.integers(low, high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,18 +115,22 @@ class Check:
         score.print()
         return score
 
-    def grade(self, *functions: Callable) -> Score:
-        """Run every case and say what went wrong; prints nothing, and a student's error does not raise."""
-        watch = Watch((*LIBRARIES[self.library], *self.forbidden), self.allowed)
+    def grade(self, *functions: Callable, watched: bool = True) -> Score:
+        """Run every case and say what went wrong; prints nothing, and a student's error does not raise.
+
+        watched: look out for shortcuts; wrong variants, which are made from the reference, go without.
+        """
+        watch = Watch((*LIBRARIES[self.library], *self.forbidden), self.allowed) if watched else None
         guard = Guard(watch)
         where = [(case, device) for case in self.cases for device in self._devices(case)]
         trials = [self._try(functions, case, device, guard) for case, device in where]
-        outcomes = [] if watch.used else self._outcomes(trials)
-        mistakes = [] if watch.used else diagnose(self, trials)
+        shortcut = watch.used if watch else None
+        outcomes = [] if shortcut else self._outcomes(trials)
+        mistakes = [] if shortcut else diagnose(self, trials)
+        report = write_report(self, outcomes, mistakes, shortcut, guard.output.length)
         points = sum(outcome.points for outcome in outcomes)
-        report = write_report(self, outcomes, mistakes, watch.used, guard.output.length)
         names = tuple(misconception.name for misconception in mistakes)
-        return Score(self.name, points, self.points, tuple(outcomes), names, tuple(watch.used), report)
+        return Score(self.name, points, self.points, tuple(outcomes), names, shortcut, report)
 
     def attempt(self, functions: Functions, case: Case, device: str, guard: Guard) -> dict[str, Any]:
         """What these functions give in a case, by term: a value, or the Failure that took its place."""

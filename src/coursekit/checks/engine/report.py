@@ -41,7 +41,7 @@ class Score:
     total: int
     outcomes: tuple[Outcome, ...]
     misconceptions: tuple[str, ...]
-    shortcuts: tuple[str, ...]
+    shortcut: str | None
     report: str
 
     def __repr__(self) -> str:
@@ -66,16 +66,16 @@ def write_report(
     check: Check,
     outcomes: Sequence[Outcome],
     mistakes: Sequence[Misconception],
-    used: Sequence[str],
+    shortcut: str | None,
     printed: int,
 ) -> str:
     """At most a dozen lines: the points, what was wrong, which mistake that is, what was right.
 
-    used: shortcuts that were taken.   printed: characters that the student's function printed.
+    shortcut: the forbidden function that was used.   printed: characters that the student's function printed.
     """
     head = [f"{check.name}: {sum(o.points for o in outcomes):g} of {check.points} points"]
-    if used:
-        head += _wrapped(f"used {', '.join(used[:3])}: this task asks you to build that yourself", "  ")
+    if shortcut:
+        head += _wrapped(f"used {shortcut}, which this task asks you to build yourself", "  ")
     tail = [line for misconception in mistakes[:2] for line in _explain(misconception)]
     tail += _listing("right", [o for o in outcomes if not o.problem], check)
     if printed:
@@ -105,17 +105,28 @@ def _telling(wrong: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _listing(title: str, outcomes: Iterable[Outcome], check: Check) -> list[str]:
-    """One line that names cases, or terms of cases where only some terms are meant."""
+    """One line that names cases, and which of their terms where not all are meant."""
     terms: dict[str, list[str]] = {}
     for o in outcomes:
         terms.setdefault(o.case, []).append(o.term)
-    names = [case if len(t) == len(check.terms) else f"{' '.join(t)} of {case}" for case, t in terms.items()]
-    return [_cut(f"  {title}: {', '.join(names)}")] if names else []
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for case, names in terms.items():
+        groups.setdefault(tuple(names), []).append(case)
+    parts = [_group(names, cases, check) for names, cases in groups.items()]
+    return [_cut(f"  {title}: {'; '.join(parts)}")] if parts else []
+
+
+def _group(terms: tuple[str, ...], cases: list[str], check: Check) -> str:
+    if len(terms) == len(check.terms):
+        return "; ".join(cases)
+    where = "every case" if len(cases) == len(check.cases) else "; ".join(cases)
+    return f"{', '.join(terms)} in {where}"
 
 
 def _explain(misconception: Misconception) -> list[str]:
     page, _, label = misconception.see.partition("#")
-    return _wrapped(f"{misconception.message} Read: {page}, {label}.", "  > ", "    ")
+    anchor = f"equation-{label}" if label.startswith("eq-") else label
+    return [*_wrapped(misconception.message, "  > ", "    "), f"    Read {page}.html#{anchor}"]
 
 
 def _wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
@@ -123,7 +134,7 @@ def _wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 4].rsplit(",", 1)[0] + ", ..."
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
 def describe_call(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ LIBRARIES = {
 
 
 class Watch:
-    """Context in which calls to forbidden code are recorded in `used`, whatever name they go by.
+    """Context in which the first call to forbidden code is recorded in `used`, whatever name it goes by.
 
     forbidden: dotted names: a module or package ("scipy.signal"), a function ("numpy.convolve"), or a
     pattern over the names of torch's operations ("torch.*conv*").
@@ -29,7 +29,7 @@ class Watch:
     """
 
     def __init__(self, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> None:
-        self.used: list[str] = []
+        self.used: str | None = None
         self._patterns = [name.removeprefix("torch.") for name in forbidden if name.startswith("torch.")]
         names = [name for name in forbidden if not name.startswith("torch.")]
         self._whole_torch = "torch" in names
@@ -83,8 +83,7 @@ class Watch:
             self._notice(f"torch.{function}")
 
     def _notice(self, name: str) -> None:
-        if name not in self.used:
-            self.used.append(name)
+        self.used = self.used or name
 
 
 def _within(name: str, prefix: str) -> bool:
