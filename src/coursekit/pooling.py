@@ -207,7 +207,7 @@ def avg_pool2d_forward(
     >>> avg_pool2d_forward(np.array([[[[1.0, 2.0, 5.0], [4.0, 3.0, 0.0]]]]), 2, stride=1)[0]
     array([[[[2.5, 2.5]]]])
     """
-    windows = _place_windows("avg_pool2d_forward", x, "N C H W", kernel, stride, padding, dilation, ceil_mode)
+    windows = place_windows("avg_pool2d_forward", x, "N C H W", kernel, stride, padding, dilation, ceil_mode)
     return _avg_forward("avg_pool2d_forward", x, windows, count_include_pad, divisor)
 
 
@@ -223,7 +223,7 @@ def avg_pool1d_forward(
     divisor: float | None = None,
 ) -> tuple[Float[Array, "N C WO"], AvgPoolCache]:
     """Average the values of every window of a signal; the options are those of avg_pool2d_forward."""
-    windows = _place_windows("avg_pool1d_forward", x, "N C W", kernel, stride, padding, dilation, ceil_mode)
+    windows = place_windows("avg_pool1d_forward", x, "N C W", kernel, stride, padding, dilation, ceil_mode)
     return _avg_forward("avg_pool1d_forward", x, windows, count_include_pad, divisor)
 
 
@@ -265,7 +265,7 @@ def lp_pool2d_forward(
     >>> lp_pool2d_forward(np.array([[[[3.0, 0.0], [-4.0, 0.0]]]]), 2)[0]
     array([[[[5.]]]])
     """
-    windows = _place_windows("lp_pool2d_forward", x, "N C H W", kernel, stride, padding, dilation, ceil_mode)
+    windows = place_windows("lp_pool2d_forward", x, "N C H W", kernel, stride, padding, dilation, ceil_mode)
     return _lp_forward("lp_pool2d_forward", x, windows, p)
 
 
@@ -280,7 +280,7 @@ def lp_pool1d_forward(
     ceil_mode: bool = False,
 ) -> tuple[Float[Array, "N C WO"], LpPoolCache]:
     """Take the L_p norm of every window of a signal; the options are those of lp_pool2d_forward."""
-    windows = _place_windows("lp_pool1d_forward", x, "N C W", kernel, stride, padding, dilation, ceil_mode)
+    windows = place_windows("lp_pool1d_forward", x, "N C W", kernel, stride, padding, dilation, ceil_mode)
     return _lp_forward("lp_pool1d_forward", x, windows, p)
 
 
@@ -297,7 +297,7 @@ def lp_pool1d_backward(dy: Float[Array, "N C WO"], cache: LpPoolCache) -> Float[
     return _lp_backward("lp_pool1d_backward", dy, cache)
 
 
-def _place_windows(
+def place_windows(
     function: str,
     x: Array,
     layout: str,
@@ -305,8 +305,9 @@ def _place_windows(
     stride: Size | None,
     padding: Padding,
     dilation: Size,
-    ceil_mode: bool,
+    ceil_mode: bool = False,
 ) -> Windows:
+    """Check an image and the options of its windows, in the name of function, and lay the windows out."""
     namespace(x, function=function)
     expect_axes(function, "x", x, layout)
     size = tuple(x.shape[2:])
@@ -356,7 +357,7 @@ def _fold(combine: Callable[[Array, Array], Array], x: Array, windows: Windows) 
 
 
 def _max_forward(function: str, x: Array, layout: str, *options) -> tuple[Array, MaxPoolCache]:
-    windows = _place_windows(function, x, layout, *options)
+    windows = place_windows(function, x, layout, *options)
     xp = namespace(x, function=function)
 
     def pool(block: Array) -> Array:
