@@ -163,13 +163,16 @@ def windows(size: int, kernel: int, settings: Mapping[str, Mapping[str, Any]], *
     slides = {title: _slide(size, kernel, **options) for title, options in settings.items()}
     left = min(slide.pixels.start for slide in slides.values())
     right = max(slide.pixels.stop for slide in slides.values())
-    height = 1.4 + 0.55 * max(len(slide.starts) for slide in slides.values())
-    panel = 7 / columns / (right - left + 0.5) * height + 0.3
-    rows = -(-len(slides) // columns)
-    fig, panels = plt.subplots(rows, columns, figsize=(7, rows * panel), squeeze=False)
-    for axes, (title, slide) in zip(panels.flat, slides.items(), strict=True):
+    counts = [len(slide.starts) for slide in slides.values()]
+    heights = [1.5 + 0.55 * max(counts[i : i + columns]) for i in range(0, len(counts), columns)]
+    inches = 7 / columns / (right - left + 0.5) * sum(heights) + 0.3 * len(heights)
+    fig, panels = plt.subplots(
+        len(heights), columns, figsize=(7, inches), height_ratios=heights, squeeze=False
+    )
+    for i, (axes, (title, slide)) in enumerate(zip(panels.flat, slides.items(), strict=True)):
         _draw_slide(axes, size, slide)
-        axes.set(xlim=(left - 0.1, right + 0.1), ylim=(height, -0.1), aspect="equal", anchor="NW")
+        bottom = heights[i // columns] - 0.1
+        axes.set(xlim=(left - 0.1, right + 0.1), ylim=(bottom, -0.1), aspect="equal", anchor="NW")
         axes.axis("off")
         axes.set_title(f"{title}: {len(slide.starts)} window" + "s" * (len(slide.starts) != 1), fontsize=9)
     return fig
