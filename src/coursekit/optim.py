@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from array_api_compat import array_namespace
+
 from coursekit.arrays import Array, expect_shape, namespace
 
 if TYPE_CHECKING:
@@ -38,16 +40,10 @@ class Optimiser:
         factor: multiplies the learning rate of this step; a schedule gives it.
         Raises ValueError if the keys differ, ShapeError or TypeError if a gradient does not fit.
         """
-        function = f"{type(self).__name__}.step"
-        if set(parameters) != set(gradients):
-            odd = ", ".join(sorted(set(parameters) ^ set(gradients)))
-            raise ValueError(f"{function}: parameters and gradients need the same names, unpaired: {odd}")
+        _expect_gradients(f"{type(self).__name__}.step", parameters, gradients)
         self.steps += 1
         for name, parameter in parameters.items():
-            gradient, d_name = gradients[name], f"d{name}"
-            xp = namespace(parameter, gradient, function=function, names=(name, d_name))
-            expect_shape(function, d_name, gradient, parameter.shape, f"the shape of {name}")
-            self.update(name, parameter, gradient, self.lr * factor, xp)
+            self.update(name, parameter, gradients[name], self.lr * factor, array_namespace(parameter))
 
     def update(self, name: str, parameter: Array, gradient: Array, lr: float, xp: ModuleType) -> None:
         raise NotImplementedError
@@ -176,11 +172,22 @@ def one_cycle(warmup: float = 0.3, *, start: float = 1 / 25, end: float = 4e-6) 
 
     def factor(step: int, steps: int) -> float:
         peak = warmup * steps - 1
-        if step <= peak:
+        if step < peak:
             return _half_cosine(start, 1.0, step / peak)
         return _half_cosine(1.0, end, (step - peak) / (steps - 1 - peak))
 
     return factor
+
+
+def _expect_gradients(
+    function: str, parameters: Mapping[str, Array], gradients: Mapping[str, Array]
+) -> None:
+    if set(parameters) != set(gradients):
+        odd = ", ".join(sorted(set(parameters) ^ set(gradients)))
+        raise ValueError(f"{function}: parameters and gradients need the same names, unpaired: {odd}")
+    for name, parameter in parameters.items():
+        namespace(parameter, gradients[name], function=function, names=(name, f"d{name}"))
+        expect_shape(function, f"d{name}", gradients[name], parameter.shape, f"the shape of {name}")
 
 
 def _half_cosine(first: float, last: float, share: float) -> float:

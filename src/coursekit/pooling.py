@@ -347,13 +347,12 @@ def _crop(dxp: Array, windows: Windows) -> Array:
 
 def _fold(combine: Callable[[Array, Array], Array], x: Array, windows: Windows) -> Array:
     """Combine the taps of every window of the padded image, one axis after the other."""
-    xp = array_api_compat.array_namespace(x)
     first = x.ndim - len(windows.kernel)
     for axis in range(len(windows.kernel)):
         along = (slice(None),) * (first + axis)
         x = reduce(combine, (x[(*along, tap)] for tap in windows.axis_taps(axis)))
     # windows of one pixel combine nothing: without a copy the result would be a view of the image
-    return xp.asarray(x, copy=True) if max(windows.kernel) == 1 else x
+    return x * 1 if max(windows.kernel) == 1 else x
 
 
 def _max_forward(function: str, x: Array, layout: str, *options) -> tuple[Array, MaxPoolCache]:
