@@ -1,10 +1,7 @@
 """Checks: one module per topic, one `Check` per graded cell.
 
->>> from coursekit import checks
->>> checks.conv.effective_kernel(lambda kernel, dilation: dilation * (kernel - 1) + 1)
-conv.effective_kernel: 2 of 2 points
-  right: a dense kernel; a spread kernel
-2
+A graded cell is one line: `checks.conv.output_size(output_size)` prints a report of at most a dozen lines
+and gives the score, which nbgrader reads as points.
 """
 
 from __future__ import annotations

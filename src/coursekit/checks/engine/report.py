@@ -105,7 +105,7 @@ def _telling(wrong: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _listing(title: str, outcomes: Iterable[Outcome], check: Check) -> list[str]:
-    """One line that names cases, and which of their terms where not all are meant."""
+    """Two lines at most that name cases, and which of their terms where not all are meant."""
     terms: dict[str, list[str]] = {}
     for o in outcomes:
         terms.setdefault(o.case, []).append(o.term)
@@ -113,7 +113,10 @@ def _listing(title: str, outcomes: Iterable[Outcome], check: Check) -> list[str]
     for case, names in terms.items():
         groups.setdefault(tuple(names), []).append(case)
     parts = [_group(names, cases, check) for names, cases in groups.items()]
-    return [_cut(f"  {title}: {'; '.join(parts)}")] if parts else []
+    return wrap(
+        f"{title}: {'; '.join(parts)}",
+        WIDTH, initial_indent="  ", subsequent_indent="    ", max_lines=2, placeholder=" ...",
+    ) if parts else []
 
 
 def _group(terms: tuple[str, ...], cases: list[str], check: Check) -> str:
@@ -131,10 +134,6 @@ def _explain(misconception: Misconception) -> list[str]:
 
 def _wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
     return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=hanging or indent + "  ")
-
-
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
 def describe_call(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> str:
