@@ -39,15 +39,15 @@ def surrogate() -> Figure:
 def training(
     loss: Sequence[float], error: Sequence[float], validation_error: Sequence[float], classes: int
 ) -> Figure:
-    """Loss and error after every epoch; the dotted line is the loss of a guess."""
-    epoch = np.arange(1, len(loss) + 1)
+    """Loss of every step and errors of every epoch; the dotted line is the loss of a blind guess."""
+    epoch = np.arange(1, len(error) + 1)
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 2.8))
-    left.plot(epoch, loss, "o-")
+    left.plot(loss, linewidth=0.8)
     left.axhline(np.log(classes), color="0.5", linestyle=":", linewidth=1)
-    left.text(epoch[-1], np.log(classes), "all classes equally likely", ha="right", va="bottom", fontsize=9)
-    left.set(xlabel="epoch", ylabel="training loss (nats)", ylim=(0, 1.15 * np.log(classes)))
-    right.plot(epoch, np.multiply(error, 100), "o-", label="training")
-    right.plot(epoch, np.multiply(validation_error, 100), "s--", label="held out")
+    left.text(len(loss), np.log(classes), "all classes alike", ha="right", va="bottom", fontsize=9)
+    left.set(xlabel="step", ylabel="loss (nats)", ylim=(0, 1.15 * np.log(classes)))
+    right.plot(epoch, np.multiply(error, 100), "o-", markersize=3, label="training")
+    right.plot(epoch, np.multiply(validation_error, 100), "s--", markersize=3, label="held out")
     right.set(xlabel="epoch", ylabel="error (%)", ylim=(0, None))
     right.legend()
     return fig
@@ -59,6 +59,8 @@ def confusion(counts: Int[Array, "classes classes"]) -> Figure:
     mistakes = counts - np.diag(np.diag(counts))
     fig, axes = plt.subplots(figsize=(5, 4.2))
     number_grid(axes, counts, "{:d}", cmap="YlOrBr", vmin=0, vmax=max(1, mistakes.max()))
+    for text in axes.texts[:: len(counts) + 1]:
+        text.set_color("black")
     for digit in range(len(counts)):
         axes.add_patch(plt.Rectangle((digit - 0.5, digit - 0.5), 1, 1, facecolor="0.9", edgecolor="white"))
     axes.set_xticks(range(len(counts)))
@@ -86,10 +88,12 @@ def mistakes(
 
 
 @figure
-def filters(w: Float[Array, "F 1 KH KW"]) -> Figure:
-    """The filters of a first layer: orange weights excite, purple ones inhibit."""
-    limit = float(np.abs(w).max())
-    fig, grid = plt.subplots(2, len(w) // 2, figsize=(7, 2))
-    for axes, kernel in zip(grid.flat, w[:, 0], strict=True):
-        picture(axes, kernel, "", cmap="PuOr_r", vmin=-limit, vmax=limit)
+def filters(before: Float[Array, "F 1 KH KW"], after: Float[Array, "F 1 KH KW"], show: int = 8) -> Figure:
+    """The first filters of a first layer, before and after training, in one colour scale."""
+    limit = float(np.abs(after).max())
+    fig, rows = plt.subplots(2, show, figsize=(7, 2))
+    for axes, stage, kernels in zip(rows, ("before", "after"), (before, after), strict=True):
+        axes[0].set_ylabel(stage)
+        for panel, kernel in zip(axes, kernels[:show, 0], strict=True):
+            picture(panel, kernel, "", cmap="PuOr_r", vmin=-limit, vmax=limit)
     return fig

@@ -26,16 +26,15 @@ BINOMIAL = np.array([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
 
 
 @figure
-def matrices(size: int = 12, kernel: int = 3, seed: int = 0) -> Figure:
+def matrices(size: int = 12, kernel: tuple[float, ...] = (1.5, -2.0, 1.0), seed: int = 0) -> Figure:
     """The weights of three linear layers on one signal, as matrices: all free, local, local and shared."""
-    rng = np.random.default_rng(seed)
-    w = rng.normal(size=(1, 1, kernel))
+    w = np.array(kernel)[None, None]
     shared = _matrix(w, size)
-    free = rng.normal(size=shared.shape)
+    free = np.random.default_rng(seed).normal(size=shared.shape)
     layers = {
         "fully connected": (free, free.size),
-        "locally connected": (free * (_matrix(np.ones_like(w), size) != 0), kernel * len(shared)),
-        "convolution": (shared, kernel),
+        "locally connected": (free * (_matrix(np.ones_like(w), size) != 0), w.size * len(shared)),
+        "convolution": (shared, w.size),
     }
     fig, row = plt.subplots(1, 3, figsize=(7, 2.4))
     for axes, (name, (matrix, parameters)) in zip(row, layers.items(), strict=True):
@@ -89,7 +88,7 @@ def meter(errors: Mapping[str, Sequence[float]], shifts: Sequence[int]) -> Figur
     number_grid(axes, values, "{:.0f}", cmap="YlOrBr", vmin=0, vmax=100, aspect="auto")
     axes.set_yticks(range(len(errors)), errors)
     axes.set_xticks(range(len(shifts)), shifts)
-    axes.set(xlabel="shift of the input (pixels)", title="equivariance error (% of the output's norm)")
+    axes.set(xlabel="shift of the input (pixels)", title="equivariance error (%)")
     return fig
 
 

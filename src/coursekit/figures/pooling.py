@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
     from coursekit.arrays import Array
 
-ZOO = ("relu", "leaky_relu", "absolute", "softplus", "sigmoid", "tanh")
+ZOO = {"relu": {}, "leaky_relu": {"slope": 0.2}, "absolute": {}, "softplus": {}, "sigmoid": {}, "tanh": {}}
 
 
 @figure
-def zoo(names: tuple[str, ...] = ZOO) -> Figure:
+def zoo() -> Figure:
     """Each detector and, through its own backward pass, its derivative."""
     z = np.linspace(-4, 4, 401)
     fig, panels = plt.subplots(2, 3, figsize=(7, 3.8), sharex=True, sharey=True)
-    for axes, name in zip(panels.flat, names, strict=True):
-        y, cache = getattr(detectors, f"{name}_forward")(z)
+    for axes, (name, options) in zip(panels.flat, ZOO.items(), strict=True):
+        y, cache = getattr(detectors, f"{name}_forward")(z, **options)
         slope = getattr(detectors, f"{name}_backward")(np.ones_like(z), cache)
         axes.axhline(0, color="0.8", linewidth=0.8, linestyle="-", zorder=0)
         axes.plot(z, y, label="value")
