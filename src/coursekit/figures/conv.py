@@ -328,7 +328,7 @@ def blind_spots(
 ) -> Figure:
     """What a test sees of each wrong backward: the relative error it reports, per upstream gradient."""
     fig, axes = plt.subplots(figsize=(7, 0.5 * len(variants) + 1))
-    axes.imshow(np.asarray(errors) > 1e-6, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+    axes.imshow(np.asarray(errors) > 1e-6, cmap="Blues", vmin=0, vmax=2.4, aspect="auto")
     for (row, column), error in np.ndenumerate(errors):
         verdict = f"caught (error {error:.2g})" if error > 1e-6 else "passes"
         axes.text(column, row, verdict, ha="center", va="center", fontsize=9)
