@@ -1,4 +1,4 @@
-"""The Sphinx extension that makes the book: execution, mathematics, reference pages and HTML without a network."""
+"""The Sphinx extension that makes the book: execution, mathematics, reference pages, HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATIC = resources.files(__name__) / "static"
 
 
 def add_static_files(app: Sphinx, config: Config) -> None:
-    """Ship style sheet, favicon and KaTeX's fonts from the package: jupyter-book would load all of a _static folder."""
+    """Ship style sheet and fonts from the package: pages would load all of a _static folder."""
     config.html_static_path.append(str(STATIC))
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-EQUATION = re.compile(r"\beq-[a-z0-9-]*[a-z0-9]")
-SOURCE = re.compile(r"\b(?!eq)[a-z]+\d{4}[a-z]+\b")
 ENTRY = re.compile(r"(\w+(, \w+)*:|Returns|Raises|Implements|Source:) ")
-MARKUP = re.compile(r"(?<!`)([*|\\]|_\b)(?!`)")
+REWRITES = [
+    (re.compile(r"(?<!`)([*|\\]|_\b)(?!`)"), r"\\\1"),
+    (re.compile(r"\beq-[a-z0-9-]*[a-z0-9]"), r"equation :eq:`\g<0>`"),
+    (re.compile(r"\b[a-z]+(19|20)\d\d[a-z]*\b"), r":cite:t:`\g<0>`"),
+]
 
 
 def link(line: str) -> str:
@@ -23,8 +25,8 @@ def link(line: str) -> str:
     dilation \* (kernel - 1), \|x\|; :cite:t:`goodfellow2016deep`
     """
     parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
-    parts[::2] = [MARKUP.sub(r"\\\1", part) for part in parts[::2]]
-    parts[::2] = [SOURCE.sub(r":cite:t:`\g<0>`", EQUATION.sub(r"equation :eq:`\g<0>`", part)) for part in parts[::2]]
+    for pattern, replacement in REWRITES:
+        parts[::2] = [pattern.sub(replacement, part) for part in parts[::2]]
     return "".join(parts)
 
 
@@ -45,7 +47,13 @@ def process(app: Sphinx, what: str, name: str, obj: object, options: object, lin
     lines[:] = paragraphs(lines)
 
 
+def skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options: object) -> bool | None:
+    """Leave out the fields of a NamedTuple: its signature lists them."""
+    return True if str(obj.__doc__).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> None:
     """Listen to autodoc."""
     app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", process)

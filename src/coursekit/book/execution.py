@@ -1,7 +1,7 @@
 """Execute the chapters in parallel, and again only when something that they can show has changed.
 
-MyST-NB keys its cache on a page's own code alone, so a change in coursekit would leave old numbers in the book.
-Here the cache's folder is named after everything else that a page can show, and is filled before MyST-NB looks.
+MyST-NB keys its cache on a page's own code alone, so a change in coursekit would leave old numbers in the
+book. Here the cache's folder is named after everything else that a page can show, and is filled beforehand.
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ LIBRARIES = ("matplotlib", "numpy", "scikit-learn", "torch")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
+QUIET = ["--log-level=ERROR"]
+"""A kernel's own remarks, on transport encryption for one, are not the page's."""
+
+
 class Page(NamedTuple):
     path: Path
     notebook: NotebookNode
@@ -47,8 +51,9 @@ class Page(NamedTuple):
 
 def sources(package: Path, results: Path) -> list[Path]:
     """Files that a page can show: the package without the book's machinery, and the committed results."""
-    code = [path for path in package.rglob("*") if path.suffix in {".py", ".mplstyle"}]
-    return sorted(path for path in code if package / "book" not in path.parents) + sorted(results.glob("*.json"))
+    files = [path for path in package.rglob("*") if path.suffix in {".py", ".mplstyle"}]
+    files = [path for path in files if package / "book" not in path.parents]
+    return sorted(files) + sorted(results.glob("*.json"))
 
 
 def fingerprint(files: Iterable[Path], facts: Iterable[str]) -> str:
@@ -84,10 +89,12 @@ def execute_pages(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> No
     logger.info("executing %d pages, %d at a time", len(pages), workers)
     with ThreadPoolExecutor(workers) as pool:
         results = list(pool.map(lambda page: execute(page, env.mystnb_config.execution_timeout), pages))
+    failures = []
     for page, result in zip(pages, results, strict=True):
         if result.err is None:
             store(cache, page, result)
-    failures = [failure(page, result) for page, result in zip(pages, results, strict=True) if result.err is not None]
+        else:
+            failures.append(failure(page, result))
     if failures:
         raise ExtensionError("\n\n".join(failures))
 
@@ -113,7 +120,8 @@ def is_stored(cache: JupyterCacheAbstract, page: Page) -> bool:
 
 def execute(page: Page, timeout: int) -> ExecutionResult:
     """Run one page's cells in a fresh kernel, in the page's folder."""
-    result = single_nb_execution(page.notebook, cwd=str(page.path.parent), timeout=timeout, allow_errors=False)
+    folder = str(page.path.parent)
+    result = single_nb_execution(page.notebook, folder, timeout, allow_errors=False, extra_arguments=QUIET)
     logger.info("executed %s in %.1f s", page.path.name, result.time)
     return result
 
@@ -133,7 +141,7 @@ def failure(page: Page, result: ExecutionResult) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """One thread for each kernel: the pages run side by side, and their numbers then depend on no core count."""
+    """One thread a kernel: pages run side by side, and their numbers do not depend on the number of cores."""
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
     app.connect("config-inited", choose_cache)

