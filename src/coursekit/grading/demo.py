@@ -5,7 +5,6 @@ The class lives in a course folder of its own, with its own gradebook.
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import shutil
@@ -139,9 +138,8 @@ def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
         nbgrader(folder, "generate_feedback", slug)
         print(table(slug, grades(slug, folder)), end="\n\n")
     nbgrader(folder, "export")
-    with (folder / "grades.csv").open(encoding="utf-8") as file:
-        print(f"{sum(1 for _ in csv.DictReader(file))} rows exported to {folder / 'grades.csv'}")
-    print(f"feedback: {folder / 'feedback' / '<student>' / '<assignment>'}/<assignment>.html")
+    print(f"grades    {folder / 'grades.csv'}")
+    print(f"feedback  {folder / 'feedback' / '<student>' / '<assignment>' / '<assignment>.html'}")
 
 
 # ---------------------------------------------------------------------------------------------------

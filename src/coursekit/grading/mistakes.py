@@ -1,5 +1,35 @@
-"""Typical mistakes of the demo class: student -> (grade id of the solution cell, right code, wrong code)."""
+"""Typical mistakes of the demo class, by student: in which solution cell which code becomes which."""
 
 from __future__ import annotations
 
-MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {}
+MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {
+    "conv": {
+        "flipped-kernel": ("conv2d-forward", "w[:, :, k, l]", "w[:, :, -1 - k, -1 - l]"),
+        "lost-window": ("conv1d-forward", "w.shape[2], stride=stride)", "w.shape[2], stride=stride) - 1"),
+        "one-side-padded": ("conv2d-forward", "(0, 0), *pads", "(0, 0), (pads[0][0], 0), (pads[1][0], 0)"),
+        "turned-stride": ("conv2d-forward", "xp = np.pad(", "stride = stride[::-1]\n    xp = np.pad("),
+        "minus-zero": (
+            "conv2d-backward",
+            "top : top + x.shape[2], left : left + x.shape[3]",
+            "top:-bottom, left:-right",
+        ),
+        "overwriting": ("conv2d-backward", "along] += np", "along] = np"),
+        "lost-factor": ("conv2d-backward", '->fc", dy, xp', '->fc", np.ones_like(dy), xp'),
+        "wide-kernel": ("effective-kernel", "dilation * (kernel - 1) + 1", "dilation * kernel"),
+        "early-stride": ("receptive-field", "size += step * (", "size += step * stride * ("),
+        "on-the-cpu": ("depthwise-conv2d", "torch.zeros_like(x)", "torch.zeros(x.shape, dtype=x.dtype)"),
+    },
+    "pooling": {
+        "gate-by-dy": ("detector-backward", "np.where(u > 0, dy", "np.where(dy > 0, dy"),
+        "zero-padding": ("max-pool-forward", "pad_image(x, padding, -np.inf)", "pad_image(x, padding, 0)"),
+        "overwriting": ("max-pool-backward", "left + column] += dy", "left + column] = dy"),
+        "border-count": ("average-pool-forward", "if count_padding else", "if True else"),
+        "late-bias": (
+            "complex-layer",
+            "detector_forward(convolve(x, w) + b[:, None, None], 0.0)",
+            "detector_forward(convolve(x, w), 0.0) + b[:, None, None]",
+        ),
+        "no-shift": ("cross-entropy-forward", "shifted = z - z.max(axis=1, keepdims=True)", "shifted = z"),
+        "sum-of-losses": ("cross-entropy-backward", " / len(z)", ""),
+    },
+}
