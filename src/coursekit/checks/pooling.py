@@ -38,12 +38,12 @@ MAX = "convolution/detector-and-pooling#eq-pool-max"
 AVERAGE = "convolution/detector-and-pooling#eq-pool-avg"
 BACKWARD = "convolution/detector-and-pooling#eq-pool-backward"
 SIZE = "convolution/arithmetic#eq-conv-size"
-STAGES = "convolution/index#fig-layer-stages"
+STAGES = "convolution/index#sec-layer-stages"
 SOFTMAX = "convolution/classifier#eq-softmax"
 LOSS = "convolution/classifier#eq-cross-entropy"
 LOSS_BACKWARD = "convolution/classifier#eq-cross-entropy-backward"
 GRADIENTS = "convolution/gradients#eq-conv-backward-w"
-ALIASING = "convolution/assumptions#sec-aliasing"
+ALIASING = "convolution/assumptions#sec-assume-stride"
 
 
 # --- Part 1: which stages have parameters ------------------------------------------------------------------
@@ -125,6 +125,7 @@ count_parameters = Check(
     name="pooling.count_parameters",
     title="count the parameters of a list of stages",
     reference=_count_parameters,
+    terms=("count",),
     cases=(
         Case("one convolution", 1, lambda draw: call([_convolution(draw, 7, 11, True)])),
         Case("no bias", 1, lambda draw: call([_convolution(draw, 3, 7, False), _dense(13, 5, False)])),
@@ -216,6 +217,7 @@ detector_forward = Check(
     name="pooling.detector_forward",
     title="leaky rectifier",
     reference=_leaky,
+    terms=("y",),
     cases=(
         Case("slope 0, the ReLU", 0.5, lambda draw: call(draw(3, 5, 7), 0.0)),
         Case("a slope", 0.5, lambda draw: call(draw(2, 3, 5, 7), 0.25)),
@@ -272,6 +274,7 @@ detector_backward = Check(
     name="pooling.detector_backward",
     title="gradient of the leaky rectifier",
     reference=_leaky_backward,
+    terms=("du",),
     cases=(
         Case("slope 0, the ReLU", 1, lambda draw: call(draw(3, 5, 7), draw(3, 5, 7), 0.0)),
         Case("a slope", 0.5, lambda draw: call(draw(2, 3, 5, 7), draw(2, 3, 5, 7), 0.25)),
@@ -439,6 +442,7 @@ max_pool_forward = Check(
     name="pooling.max_pool_forward",
     title="max pooling",
     reference=_max_pool,
+    terms=("y",),
     cases=(
         Case("windows side by side", 1, _pooled(SIDE_BY_SIDE)),
         Case("overlapping windows", 1, _pooled(OVERLAPPING)),
@@ -490,6 +494,12 @@ max_pool_forward = Check(
             "The padding is added above and on the left only; it belongs on both sides.",
             SIZE,
             _pad_before_only,
+        ),
+        Misconception(
+            "running-maximum-from-zero",
+            "No output is below 0: a running maximum that starts from 0 never goes down. Start from -inf.",
+            MAX,
+            lambda x, kernel, stride, padding: np.maximum(_max_pool(x, kernel, stride, padding), 0),
         ),
         Misconception(
             "mean",
@@ -564,6 +574,7 @@ max_pool_backward = Check(
     name="pooling.max_pool_backward",
     title="gradient of max pooling",
     reference=_max_pool_backward,
+    terms=("dx",),
     cases=(
         Case("windows side by side", 1, _pooled_back(SIDE_BY_SIDE)),
         Case("overlapping windows", 1, _pooled_back(OVERLAPPING)),
@@ -695,6 +706,7 @@ average_pool_forward = Check(
     name="pooling.average_pool_forward",
     title="average pooling, with and without the padding",
     reference=_average_pool,
+    terms=("y",),
     cases=(
         Case("no padding", 1, _averaged(SIDE_BY_SIDE, True)),
         Case("padding counts", 1, _averaged(PADDED, True)),
@@ -807,6 +819,7 @@ average_pool_backward = Check(
     name="pooling.average_pool_backward",
     title="gradient of average pooling",
     reference=_average_pool_backward,
+    terms=("dx",),
     cases=(
         Case("no padding", 1, _averaged_back(SIDE_BY_SIDE, True)),
         Case("padding counts", 1, _averaged_back(PADDED, True)),
@@ -952,6 +965,7 @@ lp_pool_backward = Check(
     name="pooling.lp_pool_backward",
     title="gradient of L_p pooling",
     reference=_lp_pool_backward,
+    terms=("dx",),
     cases=(
         Case("p = 2, windows side by side", 1, _lp_case((2, 3, 10), 5, 5, 2.0)),
         Case("p = 3, overlapping windows", 1, _lp_case((3, 2, 11), 3, 1, 3.0)),
@@ -1060,6 +1074,7 @@ complex_layer = Check(
     name="pooling.complex_layer",
     title="convolution, detector and pooling stage in order",
     reference=_complex_layer,
+    terms=("y",),
     cases=(
         Case("one pixel pools", 1, _layer_case(2, 3, 5, (3, 2), (7, 5), 1)),
         Case("two by two", 1, _layer_case(3, 2, 5, (2, 3), (3, 1), 2)),
@@ -1120,7 +1135,7 @@ complex_layer = Check(
             "kernel-flipped",
             "The kernel is turned by 180 degrees, as in mathematics' convolution; the given one does not "
             "flip.",
-            "convolution/index#eq-conv-forward",
+            "convolution/arithmetic#eq-conv-forward",
             lambda x, w, b, pool: _complex_layer(x, w[:, :, ::-1, ::-1].copy(), b, pool),
         ),
     ),
@@ -1204,6 +1219,7 @@ cross_entropy_forward = Check(
     name="pooling.cross_entropy_forward",
     title="cross-entropy of scores",
     reference=_cross_entropy,
+    terms=("loss",),
     cases=(
         Case("no smoothing", 1, _scores(5, 3, 0.0)),
         Case("one image", 0.5, _scores(1, 7, 0.0)),
@@ -1290,6 +1306,7 @@ cross_entropy_backward = Check(
     name="pooling.cross_entropy_backward",
     title="gradient of the cross-entropy",
     reference=_cross_entropy_backward,
+    terms=("dz",),
     cases=(
         Case("no smoothing", 1, _scores(5, 3, 0.0)),
         Case("one image", 0.5, _scores(1, 7, 0.0)),
@@ -1430,30 +1447,27 @@ def _gradients_returned(
     return loss, {name: parameters[name] - new[name] for name in parameters}
 
 
-def _parameters(draw: Draw, filters: int, features: int, classes: int, last: float = 1.0) -> Parameters:
-    """Random parameters for images of one channel and 3 x 3 filters.   last: scale of the dense layer."""
-    arrays = {
-        "w": 0.5 * draw(filters, 1, 3, 3),
-        "b": 0.5 * draw(filters),
-        "v": last * draw(features, classes),
-        "c": last * draw(classes),
-    }
-    return {name: array.astype(draw.dtype) for name, array in arrays.items()}
+def _parameters(draw: Draw, filters: int, features: int, classes: int) -> Parameters:
+    """Random parameters for images of one channel and 3 x 3 filters."""
+    shapes = {"w": (filters, 1, 3, 3), "b": (filters,), "v": (features, classes), "c": (classes,)}
+    return {name: (0.5 * draw(*shape)).astype(draw.dtype) for name, shape in shapes.items()}
 
 
-def _step_case(
-    images: int, filters: int, pooled: Pair, classes: int, lr: float, last: float = 0.5
-) -> Callable:
+def _step_case(images: int, filters: int, pooled: Pair, classes: int, lr: float) -> Callable:
     def arguments(draw: Draw) -> Arguments:
         x = draw(images, 1, *(2 * size + 2 for size in pooled))
-        parameters = _parameters(draw, filters, filters * math.prod(pooled), classes, last)
-        return call(x, draw.rng.integers(classes, size=images), parameters, lr)
+        parameters = _parameters(draw, filters, filters * math.prod(pooled), classes)
+        parameters["b"] -= 1  # silences whole windows, where it matters that the detector stops the gradient
+        return call(x=x, labels=draw.rng.integers(classes, size=images), lr=lr, **parameters)
 
     return arguments
 
 
-def _observe_step(step: Callable, *args: Any) -> tuple:
-    loss, new = step(*args)
+def _observe_step(
+    step: Callable, *, x: Float[Array, "N 1 H W"], labels: Array, lr: float, **parameters: Array
+) -> tuple:
+    """What the step returns, as one flat tuple."""
+    loss, new = step(x, labels, parameters, lr)
     return (loss, *(new[name] for name in _NAMES))
 
 
@@ -1465,9 +1479,8 @@ train_step = Check(
     observe=_observe_step,
     allowed=_STAGES,
     cases=(
-        Case("a last layer of zeros", 0.25, _step_case(7, 3, (3, 2), 10, 0.1, last=0.0)),
         Case("a batch", 0.5, _step_case(5, 2, (3, 1), 7, 0.25)),
-        Case("one image", 0.25, _step_case(1, 3, (2, 5), 7, 0.5)),
+        Case("one image", 0.5, _step_case(1, 3, (2, 5), 11, 0.5)),
     ),
     misconceptions=(
         Misconception(
@@ -1546,7 +1559,8 @@ train_step = Check(
     ),
 )
 
-BATCH, EPOCHS, ENOUGH = 50, 6, 0.85
+BATCH, EPOCHS, LEARNING_RATE = 50, 4, 0.5
+ENOUGH = 0.8  # over 40 seeds the right steps end between 0.86 and 0.98
 
 
 def _digits(draw: Draw) -> Arguments:
@@ -1554,19 +1568,26 @@ def _digits(draw: Draw) -> Arguments:
 
     seen, unseen = digits("train", dtype=draw.dtype), digits("test", dtype=draw.dtype)
     order = draw.rng.permutation(len(seen.labels))
-    start = _parameters(draw, 8, 72, 10)
-    start |= {"b": np.zeros_like(start["b"]), "v": np.zeros_like(start["v"]), "c": np.zeros_like(start["c"])}
-    return call(seen.x[order], seen.labels[order], unseen.x, unseen.labels, start)
+    parameters = _parameters(draw, 8, 72, 10)
+    parameters |= {name: np.zeros_like(parameters[name]) for name in "bvc"}
+    images = {"x": seen.x[order], "x_unseen": unseen.x}
+    return call(**images, labels=seen.labels[order], labels_unseen=unseen.labels, **parameters)
 
 
 def _train(
-    step: Callable, x: Array, labels: Array, x_unseen: Array, labels_unseen: Array, parameters: Parameters
+    step: Callable,
+    *,
+    x: Float[Array, "N 1 H W"],
+    labels: Array,
+    x_unseen: Float[Array, "M 1 H W"],
+    labels_unseen: Array,
+    **parameters: Array,
 ) -> tuple[float, float]:
     """The first step's loss, and the share of unseen digits that are read in the end, up to ENOUGH."""
     losses = []
     for start in [*range(0, len(x), BATCH)] * EPOCHS:
         batch = slice(start, start + BATCH)
-        loss, parameters = step(x[batch], labels[batch], parameters, 0.5)
+        loss, parameters = step(x[batch], labels[batch], parameters, LEARNING_RATE)
         losses.append(loss)
     return losses[0], min(_share_read(x_unseen, labels_unseen, parameters), ENOUGH)
 

@@ -1,0 +1,346 @@
+"""The checks of the assignment `pooling`: its solution, slips in its text, shortcuts, references."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from coursekit import losses, pooling
+from coursekit.authoring import parse
+from coursekit.checks import Check
+from coursekit.checks import pooling as checks
+
+SOURCE = Path(__file__).parents[1] / "solutions" / "pooling.py"
+CHECKS = [value for value in list(vars(checks).values()) if isinstance(value, Check)]
+
+
+@cache
+def cells() -> dict[str, str]:
+    """Source of the given and of the solution cells, by grade id."""
+    notebook = parse(SOURCE)
+    marked = [cell for cell in notebook.cells if cell.cell_type == "code" and "nbgrader" in cell.metadata]
+    return {cell.id: cell.source for cell in marked if not cell.source.startswith("checks.")}
+
+
+def written(**changed: tuple[str, str]) -> dict[str, object]:
+    """What the solution's cells define; changed: grade id with underscores -> (right code, wrong code)."""
+    names: dict[str, object] = {}
+    for grade_id, source in cells().items():
+        right, wrong = changed.get(grade_id.replace("-", "_"), ("", ""))
+        assert right in source
+        exec(compile(source.replace(right, wrong), f"<{grade_id}>", "exec"), names)
+    return names
+
+
+def function_of(check: Check, names: dict[str, object]) -> object:
+    """The function that a check is called with in the notebook."""
+    call = re.search(rf"checks\.{re.escape(check.name)}\((\w+)\)", SOURCE.read_text(encoding="utf-8"))
+    return names[call[1]]
+
+
+@pytest.mark.parametrize("seed", ["self-check", "grading"])
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
+def test_the_solution_earns_full_marks(check, seed, monkeypatch):
+    monkeypatch.setenv("COURSEKIT_CHECK_SEED", seed)
+    score = check.grade(function_of(check, written()))
+    assert score.points == score.total, score.report
+
+
+# (grade id, what the solution says, what a student might say, check, points left, name of the mistake)
+SLIPS = [
+    ("count-parameters", 'elif stage["stage"] == "dense":', "else:", checks.count_parameters, 2, None),
+    ("count-parameters", ' + stage["bias"]', "", checks.count_parameters, 1, "bias-forgotten"),
+    (
+        "detector-forward",
+        "u > 0, u, slope * u",
+        "u > 0, slope * u, u",
+        checks.detector_forward,
+        0,
+        "slope-on-the-positive-side",
+    ),
+    ("detector-backward", "u > 0", "u >= 0", checks.detector_backward, 2, "slope-one-at-zero"),
+    ("detector-backward", "u > 0", "dy > 0", checks.detector_backward, 0, "mask-from-dy"),
+    ("max-pool-forward", "padding, -np.inf)", "padding, 0)", checks.max_pool_forward, 3, "zeros-win"),
+    (
+        "max-pool-forward",
+        "-np.inf, x.dtype)",
+        "0, x.dtype)",
+        checks.max_pool_forward,
+        2,
+        "running-maximum-from-zero",
+    ),
+    (
+        "max-pool-forward",
+        "((0, 0), (0, 0), (PH, PH), (PW, PW))",
+        "((0, 0), (0, 0), (PH, 0), (PW, 0))",
+        checks.max_pool_forward,
+        3,
+        None,
+    ),
+    (
+        "max-pool-backward",
+        "left + column] +=",
+        "left + column] =",
+        checks.max_pool_backward,
+        2,
+        "overwrites-winners",
+    ),
+    (
+        "max-pool-backward",
+        ".argmax(axis=-1)",
+        "[..., ::-1].argmax(axis=-1)",
+        checks.max_pool_backward,
+        0,
+        None,
+    ),
+    (
+        "max-pool-backward",
+        "[:, :, PH : PH + H, PW : PW + W]",
+        "[:, :, PH:-PH, PW:-PW]",
+        checks.max_pool_backward,
+        2,
+        "crop-with-minus-zero",
+    ),
+    ("max-pool-backward", "PH : PH + H, PW : PW + W", ":H, :W", checks.max_pool_backward, 3, "crop-after"),
+    (
+        "average-pool-forward",
+        "if count_padding else",
+        "if not count_padding else",
+        checks.average_pool_forward,
+        1,
+        "flag-inverted",
+    ),
+    (
+        "average-pool-forward",
+        "if count_padding else",
+        "if True else",
+        checks.average_pool_backward,
+        2,
+        "padding-always-counts",
+    ),
+    (
+        "average-pool-backward",
+        "piece += share",
+        "piece[...] = share",
+        checks.average_pool_backward,
+        1,
+        "overwrites-by-offset",
+    ),
+    (
+        "average-pool-backward",
+        "share = dy / divisor(image, kernel, stride, padding, count_padding)",
+        "share = dy",
+        checks.average_pool_backward,
+        0,
+        "not-divided",
+    ),
+    ("lp-pool-backward", "np.sign(x) * ", "", checks.lp_pool_backward, 0, "sign-dropped"),
+    ("lp-pool-backward", "] += share", "] = share", checks.lp_pool_backward, 3, "overwrites"),
+    (
+        "lp-pool-backward",
+        "np.divide(dy, y ** (p - 1), out=np.zeros_like(dy), where=y > 0)",
+        "dy / y ** (p - 1)",
+        checks.lp_pool_backward,
+        3,
+        "zero-by-zero",
+    ),
+    (
+        "complex-layer",
+        "detector_forward(convolve(x, w) + b[:, None, None], 0.0)",
+        "detector_forward(convolve(x, w), 0.0) + b[:, None, None]",
+        checks.complex_layer,
+        0,
+        "activation-before-bias",
+    ),
+    (
+        "cross-entropy-forward",
+        "z - z.max(axis=1, keepdims=True)",
+        "z",
+        checks.cross_entropy_forward,
+        2.5,
+        "log-sum-exp-not-shifted",
+    ),
+    (
+        "cross-entropy-forward",
+        "np.exp(shifted).sum(axis=1,",
+        "np.exp(shifted).sum(axis=0,",
+        checks.cross_entropy_forward,
+        0,
+        None,
+    ),
+    (
+        "cross-entropy-forward",
+        "targets[np.arange(len(z)), labels]",
+        "targets[:, labels]",
+        checks.cross_entropy_backward,
+        0.5,
+        "every-row-gets-every-label",
+    ),
+    ("cross-entropy-backward", " / len(z)", "", checks.cross_entropy_backward, 0.5, "sum-for-mean"),
+    (
+        "cross-entropy-backward",
+        " / len(z)",
+        " / z.size",
+        checks.cross_entropy_backward,
+        0,
+        "mean-over-classes-too",
+    ),
+    ("train-step", "value - lr", "value + lr", checks.train_step, 1, "uphill"),
+    (
+        "train-step",
+        "detector_backward(max_pool_backward(dm, h, *window), u, 0.0)",
+        "max_pool_backward(dm, h, *window)",
+        checks.train_step,
+        3,
+        "detector-skipped",
+    ),
+    (
+        "train-step",
+        "(dz @ v.T)",
+        "(dz @ (v - lr * features.T @ dz).T)",
+        checks.train_step,
+        3,
+        "v-updated-too-early",
+    ),
+    (
+        "train-step",
+        "cross_entropy_forward(z, labels, 0.0), new",
+        "len(x) * cross_entropy_forward(z, labels, 0.0), new",
+        checks.read_digits,
+        1,
+        "summed-loss",
+    ),
+    ("blur-pool", "2 * down[..., 1]", "down[..., 1]", checks.blur_pool, 2, None),
+    ("blur-pool", "x.unfold(2", "x.detach().unfold(2", checks.blur_pool, 0, "detached"),
+]
+
+
+@pytest.mark.parametrize(("grade_id", "right", "wrong", "check", "points", "name"), SLIPS)
+def test_a_slip_in_the_solution_costs_its_points_and_has_its_name(
+    grade_id, right, wrong, check, points, name
+):
+    names = written(**{grade_id.replace("-", "_"): (right, wrong)})
+    score = check.grade(function_of(check, names))
+    assert (score.points, next(iter(score.misconceptions), None)) == (points, name), score.report
+    assert len(score.report.splitlines()) <= 12
+
+
+def test_an_error_in_one_task_costs_points_in_that_task_alone():
+    names = written(max_pool_forward=("-np.inf, x.dtype)", "0, x.dtype)"))
+    others = [
+        check for check in CHECKS if check not in (checks.max_pool_forward, checks.average_pool_forward)
+    ]
+    scores = [check.grade(function_of(check, names)) for check in others]
+    assert [score.check for score in scores if score.points < score.total] == []
+
+
+def max_pool_by_views(x, kernel, stride, padding):
+    PH, PW = padding
+    padded = np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=-np.inf)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(2, 3))
+    return seen[:, :, :: stride[0], :: stride[1]].max(axis=(4, 5))
+
+
+def max_pool_pixel_by_pixel(x, kernel, stride, padding):
+    N, C, H, W = x.shape
+    HO, WO = ((n + 2 * p - k) // s + 1 for n, p, k, s in zip((H, W), padding, kernel, stride, strict=True))
+    y = np.empty((N, C, HO, WO), x.dtype)
+    for n, c, i, j in np.ndindex(y.shape):
+        top, left = i * stride[0] - padding[0], j * stride[1] - padding[1]
+        rows, columns = slice(max(top, 0), top + kernel[0]), slice(max(left, 0), left + kernel[1])
+        y[n, c, i, j] = x[n, c, rows, columns].max()
+    return y
+
+
+@pytest.mark.parametrize("honest", [max_pool_by_views, max_pool_pixel_by_pixel])
+def test_every_honest_way_to_pool_earns_full_marks(honest):
+    assert checks.max_pool_forward.grade(honest).points == checks.max_pool_forward.points
+
+
+def max_pool_of_the_library(x, kernel, stride, padding):
+    return pooling.max_pool2d_forward(x, kernel, stride=stride, padding=padding)[0]
+
+
+def max_pool_of_torch(x, kernel, stride, padding):
+    return torch.max_pool2d(torch.from_numpy(x), kernel, stride, padding).numpy()
+
+
+def blur_by_convolution(x, stride):
+    g = x.new_tensor([0.25, 0.5, 0.25])
+    kernel = (g[:, None] * g).expand(x.shape[1], 1, 3, 3)
+    return getattr(torch.nn.functional, "conv" + "2d")(x, kernel, stride=stride, groups=x.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("check", "shortcut"),
+    [
+        (checks.max_pool_forward, max_pool_of_the_library),
+        (checks.max_pool_forward, max_pool_of_torch),
+        (checks.blur_pool, blur_by_convolution),
+    ],
+)
+def test_a_shortcut_earns_nothing(check, shortcut):
+    score = check.grade(shortcut)
+    assert score.points == 0 and score.shortcut
+
+
+def test_the_library_may_stand_in_for_a_stage_of_the_network():
+    names = written()
+
+    def max_pool_forward(x, *window):
+        return pooling.max_pool2d_forward(x, 2)[0]
+
+    def cross_entropy_forward(z, labels, smoothing):
+        return float(losses.cross_entropy_forward(z, labels)[0])
+
+    names |= {"max_pool_forward": max_pool_forward, "cross_entropy_forward": cross_entropy_forward}
+    assert checks.train_step.grade(names["train_step"]).points == checks.train_step.points
+
+
+# The references that are not the library's own, against torch.
+
+
+def test_the_rectifier_of_the_checks_is_that_of_torch():
+    u, dy = np.array([-2.0, 0.0, 3.0, -0.5]), np.array([1.0, 2.0, 3.0, 5.0])
+    x = torch.tensor(u, requires_grad=True)
+    y = torch.nn.functional.leaky_relu(x, 0.1)
+    y.backward(torch.tensor(dy))
+    np.testing.assert_allclose(checks.detector_forward.reference(u, 0.1), y.detach())
+    np.testing.assert_allclose(checks.detector_backward.reference(dy, u, 0.1), x.grad)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_cross_entropy_of_the_checks_is_that_of_torch(smoothing, rng):
+    z, labels = 50 * rng.standard_normal((5, 7)), rng.integers(7, size=5)
+    scores = torch.tensor(z, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(scores, torch.tensor(labels), label_smoothing=smoothing)
+    loss.backward()
+    np.testing.assert_allclose(checks.cross_entropy_forward.reference(z, labels, smoothing), loss.item())
+    gradient = checks.cross_entropy_backward.reference(z, labels, smoothing)
+    np.testing.assert_allclose(gradient, scores.grad, atol=1e-12)
+
+
+def test_the_training_step_of_the_checks_is_that_of_torch():
+    case = checks.train_step.cases[0]
+    given = checks.train_step.arguments(case).kwargs
+    tensors = {name: torch.tensor(given[name], requires_grad=True) for name in "wbvc"}
+    x, labels = torch.tensor(given["x"]), torch.tensor(given["labels"])
+    h = torch.nn.functional.conv2d(x, tensors["w"], tensors["b"]).relu()
+    z = torch.nn.functional.max_pool2d(h, 2).flatten(1) @ tensors["v"] + tensors["c"]
+    loss = torch.nn.functional.cross_entropy(z, labels)
+    loss.backward()
+    parameters = {name: given[name] for name in "wbvc"}
+    got, new = checks.train_step.reference(given["x"], given["labels"], parameters, given["lr"])
+    np.testing.assert_allclose(got, loss.item())
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(new[name], (tensor - given["lr"] * tensor.grad).detach(), atol=1e-12)
+
+
+def test_blur_pooling_of_the_checks_is_a_convolution(rng):
+    x = torch.tensor(rng.standard_normal((2, 3, 7, 11)))
+    torch.testing.assert_close(checks.blur_pool.reference(x, 2), blur_by_convolution(x, 2))
