@@ -7,12 +7,12 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .calling import CallFailed, Failure, Guard
+from .calling import CallFailed, Failure, Guard, seconds_per_call
 from .comparison import difference
 from .diagnosis import Trial, diagnose
 from .report import Outcome, Score, describe_call, write_report
@@ -121,7 +121,7 @@ class Check:
         watched: look out for shortcuts; wrong variants, which are made from the reference, go without.
         """
         watch = Watch((*LIBRARIES[self.library], *self.forbidden), self.allowed) if watched else None
-        guard = Guard(watch)
+        guard = Guard(watch, seconds_per_call())
         where = [(case, device) for case in self.cases for device in self._devices(case)]
         trials = [self._try(functions, case, device, guard) for case, device in where]
         shortcut = watch.used if watch else None
@@ -131,6 +131,10 @@ class Check:
         points = sum(outcome.points for outcome in outcomes)
         names = tuple(misconception.name for misconception in mistakes)
         return Score(self.name, points, self.points, tuple(outcomes), names, shortcut, report)
+
+    def answer(self, functions: Functions, case: Case, device: str) -> dict[str, Any]:
+        """What the reference or a wrong variant gives in a case, by term; computed once for a seed."""
+        return _answer(self, functions, case, device, _seed())
 
     def attempt(self, functions: Functions, case: Case, device: str, guard: Guard) -> dict[str, Any]:
         """What these functions give in a case, by term: a value, or the Failure that took its place."""
@@ -146,8 +150,7 @@ class Check:
 
     def arguments(self, case: Case, device: str = "cpu") -> Arguments:
         """The case's arguments, drawn afresh: the same every time for one COURSEKIT_CHECK_SEED."""
-        seed = os.environ.get("COURSEKIT_CHECK_SEED", "self-check")
-        digest = hashlib.sha256(f"{seed}/{self.name}/{case.name}".encode()).digest()
+        digest = hashlib.sha256(f"{_seed()}/{self.name}/{case.name}".encode()).digest()
         args, kwargs = case.draw(Draw(np.random.default_rng(list(digest)), case.dtype))
         if self.library == "numpy":
             return Arguments(args, kwargs)
@@ -168,7 +171,7 @@ class Check:
         return devices()
 
     def _try(self, functions: tuple[Callable, ...], case: Case, device: str, guard: Guard) -> Trial:
-        expected = self.attempt(self.reference, case, device, Guard())
+        expected = self.answer(self.reference, case, device)
         got = self.attempt(functions, case, device, guard)
         problems = {term: _problem(value, expected[term], term) for term, value in got.items()}
         return Trial(case, device, got, problems)
@@ -196,6 +199,15 @@ class Check:
                 problem = next((t.problems[term] for t in mine if t.problems[term]), None)
                 outcomes.append(Outcome(case.name, term, 0 if problem else case.points, case.points, problem))
         return outcomes
+
+
+@cache
+def _answer(check: Check, functions: Functions, case: Case, device: str, seed: str) -> dict[str, Any]:
+    return check.attempt(functions, case, device, Guard())
+
+
+def _seed() -> str:
+    return os.environ.get("COURSEKIT_CHECK_SEED", "self-check")
 
 
 def _problem(got: Any, expected: Any, term: str) -> str | None:

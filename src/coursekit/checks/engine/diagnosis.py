@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from .calling import Failure, Guard
+from .calling import Failure
 from .comparison import same
 
 if TYPE_CHECKING:
@@ -31,15 +30,11 @@ def diagnose(check: Check, trials: Sequence[Trial]) -> list[Misconception]:
     the one that agrees in most trials altogether.
     """
 
-    @cache
-    def variant(misconception: Misconception, trial: Trial) -> dict[str, Any]:
-        return check.attempt(misconception.wrong, trial.case, trial.device, Guard())
-
     def fit(misconception: Misconception, term: str) -> int:
         """In how many trials the variant agrees with the student; 0 if it does not explain every failure."""
 
         def agrees(trial: Trial) -> bool:
-            return _alike(trial.got[term], variant(misconception, trial)[term])
+            return _alike(trial.got[term], check.answer(misconception.wrong, trial.case, trial.device)[term])
 
         explains = all(agrees(trial) for trial in trials if trial.problems[term])
         return sum(map(agrees, trials)) if explains else 0
