@@ -8,11 +8,11 @@
 #
 # | part | you write | page of the book |
 # |---|---|---|
-# | 1 | a parameter counter | *The convolutional layer* |
-# | 2 to 5 | detector, max, average and $L_p$ pooling, with gradients | *Detector and pooling* |
-# | 6 | the complex layer, a loss and a training step | *A classifier for digits* |
-# | 7 | a pooling stage in PyTorch for any device | *What the layer assumes* |
-# | 8 | three answers in words | all of them |
+# | 1 | a parameter counter | *Name the parts of a convolutional layer* |
+# | 2 to 5 | detector, max, average and $L_p$ pooling, with gradients | *Detect, then pool* |
+# | 6 | the complex layer, a loss and a training step | *Train a digit classifier* |
+# | 7 | a pooling stage in PyTorch for any device | *Ask what the layer assumes* |
+# | 8 | two answers in words, one experiment | all of them |
 #
 # **How it works.** Write your code where the cell says so and run the one-line cell below it. It calls your
 # function on arrays of many shapes, prints what went wrong and on which case, and shows your points. The
@@ -276,10 +276,10 @@ checks.pooling.average_pool_backward(average_pool_backward)
 #
 # $$y_{n,c,i} = \Big( \sum_{0 \le k < K} |x_{n,c,\,i S + k}|^p \Big)^{1/p}$$
 #
-# With $p = 1$ it is a sum, and as $p$ grows it approaches the largest $|x|$. No new loop is needed for the
-# forward pass, so you are given its result `y` and write only the gradient. Derive it on paper first: raise
-# the definition to the power $p$ and differentiate both sides. Kernel and stride are plain integers here;
-# there is no padding.
+# With $p = 1$ it is a sum, and as $p$ grows it approaches the largest $|x|$. The forward pass
+# holds nothing new, so you are given its result `y` and write only the gradient. Derive it on paper first:
+# raise the definition to the power $p$ and differentiate both sides. Kernel and stride are plain integers
+# here, and there is no padding: TO = (T - K) // S + 1.
 #
 # Two traps. The derivative of $|x|$ is the sign of $x$, with 0 at 0. And a window of zeros has $y = 0$: let
 # it pass on no gradient, rather than dividing by zero.
@@ -531,7 +531,8 @@ checks.pooling.blur_pool(blur_pool)
 # %% [markdown]
 # ## Part 8. In your own words
 #
-# A person reads these. A few sentences each are enough; a small example often says more than a paragraph.
+# A person reads this part. A few sentences each are enough; a small example often says more than a
+# paragraph.
 
 # %% [markdown] written="stage-order" points=3
 # **Question 1.** Sofia exchanges the detector and the pooling stage of a network with ReLU and *max*
