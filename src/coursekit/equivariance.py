@@ -21,6 +21,7 @@ def translate(x: Float[Array, "*axes"], shift: Sequence[float]) -> Float[Array, 
     shift: pixels, one number per axis, positive to the right and down.  Whole pixels are rolled; a fraction
     turns the phase of every frequency, which is exact for an image that holds no frequency above 1/2.
 
+    >>> import numpy as np
     >>> translate(np.array([1.0, 2.0, 3.0, 4.0]), [1])
     array([4., 1., 2., 3.])
     """
@@ -79,6 +80,7 @@ def unchanged_share(
     Raises ShapeError if the shapes differ, ValueError if no unit is active.
     Source: goodfellow2016deep, section 9.3.
 
+    >>> import numpy as np
     >>> unchanged_share(np.array([0.0, 1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0, 4.0]))
     0.6666666666666666
     """
