@@ -87,7 +87,7 @@ def test_a_mistake_costs_exactly_its_points(rows, hand_ins):
 def test_the_feedback_names_the_mistake(course, rows, hand_ins):
     (score,) = (score for score in grade_here(hand_ins[SLUG][MISTAKE]).values() if score.misconceptions)
     page = (course / "feedback" / MISTAKE / SLUG / f"{SLUG}.html").read_text(encoding="utf-8")
-    assert rows[MISTAKE].mistakes == score.misconceptions
+    assert rows[MISTAKE].named == score.misconceptions
     explanation = next(line for line in score.report.splitlines() if line.startswith("  > "))
     assert explanation.removeprefix("  > ") in page
 

@@ -33,12 +33,12 @@ MARKER = ".coursekit-demo"  # a folder that carries it is ours to empty
 
 
 class Grade(NamedTuple):
-    """What one student earned automatically in one assignment, and the mistakes that the reports named."""
+    """What one student earned automatically in one assignment, and what the feedback named."""
 
     student: str
     points: float
     maximum: float
-    mistakes: tuple[str, ...]
+    named: tuple[str, ...]
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -153,23 +153,26 @@ def grades(slug: str, course: Path) -> list[Grade]:
             (submission.student.id, submission.code_score, submission.max_code_score)
             for submission in gradebook.find_assignment(slug).submissions
         ]
-    rows = [Grade(student, *points, _named_mistakes(student, slug, course)) for student, *points in found]
+    rows = [Grade(student, *points, _named(student, slug, course)) for student, *points in found]
     return sorted(rows, key=lambda row: (-row.points, row.student))
 
 
-def _named_mistakes(student: str, slug: str, course: Path) -> tuple[str, ...]:
-    """Misconceptions in the records that the checks left in a graded notebook."""
+def _named(student: str, slug: str, course: Path) -> tuple[str, ...]:
+    """What a graded notebook says of its mistakes: the misconceptions, else what went wrong first."""
     notebook = nbformat.read(course / "autograded" / student / slug / f"{slug}.ipynb", as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     records = [output.data[SCORE_MIME] for output in outputs if SCORE_MIME in output.get("data", {})]
-    return tuple(name for record in records for name in record["misconceptions"])
+    misconceptions = [name for record in records for name in record["misconceptions"]]
+    errors = [f"{output.ename} {output.evalue}".strip() for output in outputs if output.output_type == "error"]
+    problems = [outcome["problem"] for record in records for outcome in record["outcomes"]]
+    return tuple(dict.fromkeys(misconceptions or errors[:1] or list(filter(None, problems))[:1]))
 
 
 def table(slug: str, rows: Iterable[Grade]) -> str:
     """The grades as text: one line a student."""
-    lines = [f"{slug:<26}  points   the reports named"]
+    lines = [f"{slug:<26}  points   the feedback named"]
     for row in rows:
-        lines.append(f"  {row.student:<24}{row.points:>4g} /{row.maximum:>3g}   {', '.join(row.mistakes)}")
+        lines.append(f"  {row.student:<24}{row.points:>4g} /{row.maximum:>3g}   {', '.join(row.named)}")
     return "\n".join(lines)
 
 
