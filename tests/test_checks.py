@@ -560,3 +560,112 @@ def test_the_watch_ends_with_the_call():
     TOY.grade(by_alias)
     assert sys.getprofile() is before
     assert TOY.grade(slide).shortcut is None
+
+
+# -- tasks in torch --------------------------------------------------------------------------------------
+
+
+def torch_slide(x, w):
+    """The honest solution of the torch toy: a sum over taps."""
+    count = x.shape[-1] - w.shape[-1] + 1
+    return sum(x[..., k : k + count] * w[k] for k in range(len(w)))
+
+
+TORCH_TOY = Check(
+    "toy.torch_slide",
+    title="Slide one tensor over another",
+    reference=torch_slide,
+    library="torch",
+    terms=("y", "dx", "dw"),
+    observe=with_gradients,
+    forbidden=("torch.*conv*", "torch.unfold"),
+    cases=(
+        Case("numbers", 1, lambda draw: call(draw(2, 7), draw(3))),
+        Case("another device", 1, lambda draw: call(draw(2, 7), draw(3)), device="meta"),
+    ),
+)
+
+
+def lands_on_cpu(x, w):
+    import torch
+
+    y = torch.zeros(2, 5, dtype=x.dtype)
+    y += torch_slide(x, w)
+    return y
+
+
+def mixes_devices(x, w):
+    import torch
+
+    return torch_slide(x, w) + torch.zeros(5, dtype=x.dtype)
+
+
+def looks_at_a_value(x, w):
+    return torch_slide(x, w) if x.abs().max() < 1e9 else None
+
+
+def goes_through_numpy(x, w):
+    import torch
+
+    return torch_slide(torch.from_numpy(x.detach().numpy()), w)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lands_on_cpu, "a tensor was created on the CPU"),
+        (mixes_devices, "a tensor was created on the CPU"),
+        (looks_at_a_value, "needs a tensor's values on the CPU"),
+        (lambda x, w: torch_slide(x, w) + float(x.sum()) * 0, "needs a tensor's values on the CPU"),
+        (goes_through_numpy, "needs a tensor's values on the CPU"),
+    ],
+)
+def test_device_mistakes_are_found_without_a_gpu(function, said):
+    score = TORCH_TOY.grade(function)
+    assert [o.points for o in score.outcomes if o.case == "another device"] == [0, 0, 0]
+    assert said in score.report
+
+
+def test_a_result_cut_off_from_autograd_is_told_for_each_input():
+    assert TORCH_TOY.grade(torch_slide).points == 6
+    half = TORCH_TOY.grade(lambda x, w: torch_slide(x, w.detach()))
+    assert half.points == 4 and "dw is cut off from autograd" in half.report
+    assert TORCH_TOY.grade(lambda x, w: torch_slide(x, w).detach()).points == 0
+
+
+def by_operator(x, w):
+    import torch
+
+    return torch.ops.aten.convolution(x[:, None], w[None, None], None, [1], [0], [1], False, [0], 1)[:, 0]
+
+
+def by_module(x, w):
+    import torch
+
+    layer = torch.nn.Conv1d(1, 1, len(w), bias=False, dtype=x.dtype, device=x.device)
+    return torch.func.functional_call(layer, {"weight": w[None, None]}, x[:, None])[:, 0]
+
+
+def by_private_name(x, w):
+    import torch
+
+    return torch._C._nn.thnn_conv2d(x[:, None, None], w[None, None, None], (1, len(w)))[:, 0, 0]
+
+
+def by_unfolding(x, w):
+    return x.unfold(1, len(w), 1) @ w
+
+
+@pytest.mark.parametrize("function", [by_operator, by_module, by_private_name, by_unfolding])
+def test_torch_operations_are_noticed_however_they_are_reached(function):
+    score = TORCH_TOY.grade(function)
+    assert score.points == 0 and score.shortcut.startswith("torch.")
+
+
+def test_every_case_of_a_torch_task_runs_on_cuda_too_where_there_is_one(monkeypatch):
+    from coursekit.checks.engine import torch as tools
+
+    seen = []
+    monkeypatch.setattr(tools, "devices", lambda: ["cpu", "meta"])  # stands in for ["cpu", "cuda"]
+    TORCH_TOY.grade(lambda x, w: seen.append(x.device.type) or torch_slide(x, w))
+    assert seen == ["cpu", "meta", "meta"]

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .calling import CallFailed, Failure, Guard, seconds_per_call
-from .comparison import difference
-from .diagnosis import Trial, diagnose
+from .diagnosis import Trial, diagnose, problem
 from .report import Outcome, Score, describe_call, write_report
 from .shortcuts import LIBRARIES, Watch
 
@@ -173,7 +172,7 @@ class Check:
     def _try(self, functions: tuple[Callable, ...], case: Case, device: str, guard: Guard) -> Trial:
         expected = self.answer(self.reference, case, device)
         got = self.attempt(functions, case, device, guard)
-        problems = {term: _problem(value, expected[term], term) for term, value in got.items()}
+        problems = {term: problem(value, expected[term], term) for term, value in got.items()}
         return Trial(case, device, got, problems)
 
     def _names(self, position: int) -> tuple[str, ...]:
@@ -208,12 +207,6 @@ def _answer(check: Check, functions: Functions, case: Case, device: str, seed: s
 
 def _seed() -> str:
     return os.environ.get("COURSEKIT_CHECK_SEED", "self-check")
-
-
-def _problem(got: Any, expected: Any, term: str) -> str | None:
-    if isinstance(got, Failure):
-        return f"{term} is {got.message}" if got.kind == "detached" else got.message
-    return difference(got, expected, term)
 
 
 def _tuple(functions: Functions) -> tuple[Callable, ...]:

@@ -19,25 +19,29 @@ def is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def difference(got: Any, expected: Any, name: str) -> str | None:
-    """One line on the first way in which got differs from expected, None where it does not."""
+def difference(got: Any, expected: Any, name: str, tolerance: float | None = None) -> str | None:
+    """One line on the first way in which got differs from expected, None where it does not.
+
+    tolerance: relative to the largest expected entry; None takes what the dtype allows.
+    """
     if got is None and expected is not None:
         return f"{name} is None; does the function return it?"
     if is_tensor(expected) or isinstance(expected, np.ndarray) and expected.ndim:
-        return _array_difference(got, expected, name)
+        return _array_difference(got, expected, name, tolerance)
     if isinstance(expected, tuple):
-        return _tuple_difference(got, expected, name)
+        return _tuple_difference(got, expected, name, tolerance)
     return _plain_difference(got, expected, name)
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two results could come from one function: no difference either way."""
+    """Whether two results show the same mistake: no difference either way, but for rounding in float32."""
     if type(first) is list and type(second) is list:
         first, second = tuple(first), tuple(second)
-    return difference(first, second, "") is None and difference(second, first, "") is None
+    pairs = ((first, second), (second, first))
+    return all(difference(got, expected, "", TOLERANCE["float32"]) is None for got, expected in pairs)
 
 
-def _array_difference(got: Any, expected: Any, name: str) -> str | None:
+def _array_difference(got: Any, expected: Any, name: str, tolerance: float | None) -> str | None:
     wanted = "a torch tensor" if is_tensor(expected) else "a NumPy array"
     if type(got).__name__ == "Parameter" and is_tensor(got):
         got = got.data
@@ -53,10 +57,10 @@ def _array_difference(got: Any, expected: Any, name: str) -> str | None:
         if expected.is_meta:
             return None
         got, expected = got.detach().cpu().numpy(), expected.detach().cpu().numpy()
-    return _value_difference(got, expected, name)
+    return _value_difference(got, expected, name, tolerance or TOLERANCE.get(expected.dtype.name, 0.0))
 
 
-def _value_difference(got: np.ndarray, expected: np.ndarray, name: str) -> str | None:
+def _value_difference(got: np.ndarray, expected: np.ndarray, name: str, tolerance: float) -> str | None:
     if expected.dtype.kind not in "fc":
         wrong = got != expected
     else:
@@ -64,7 +68,7 @@ def _value_difference(got: np.ndarray, expected: np.ndarray, name: str) -> str |
         if odd.any():
             at = _first(odd)
             return f"{_entry(name, at)} is {got[at]}; {odd.sum()} of {odd.size} entries are not finite"
-        wrong = ~np.isclose(got, expected, rtol=0, atol=_tolerance(expected), equal_nan=True)
+        wrong = ~np.isclose(got, expected, rtol=0, atol=tolerance * _scale(expected), equal_nan=True)
     if not wrong.any():
         return None
     at = _first(wrong)
@@ -74,12 +78,13 @@ def _value_difference(got: np.ndarray, expected: np.ndarray, name: str) -> str |
     )
 
 
-def _tuple_difference(got: Any, expected: tuple, name: str) -> str | None:
+def _tuple_difference(got: Any, expected: tuple, name: str, tolerance: float | None) -> str | None:
     if type(got) not in (tuple, type(expected)):
         return f"{name} is a {_type_name(got)}, expected a tuple of {len(expected)}"
     if len(got) != len(expected):
         return f"{name} is a tuple of {len(got)}, expected {len(expected)}"
-    parts = (difference(g, e, f"{name}[{i}]") for i, (g, e) in enumerate(zip(got, expected, strict=True)))
+    pairs = enumerate(zip(got, expected, strict=True))
+    parts = (difference(g, e, f"{name}[{i}]", tolerance) for i, (g, e) in pairs)
     return next((part for part in parts if part), None)
 
 
@@ -127,9 +132,9 @@ def _dtype(array: Any) -> str:
     return str(array.dtype).removeprefix("torch.")
 
 
-def _tolerance(expected: np.ndarray) -> float:
+def _scale(expected: np.ndarray) -> float:
     finite = np.abs(expected[np.isfinite(expected)])
-    return TOLERANCE.get(expected.dtype.name, 1e-9) * max(1.0, float(finite.max(initial=0.0)))
+    return max(1.0, float(finite.max(initial=0.0)))
 
 
 def _first(mask: np.ndarray) -> tuple[int, ...]:

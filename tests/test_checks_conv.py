@@ -1,0 +1,90 @@
+"""The checks of the assignment conv against its own solution: whole, and with one line spoilt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from coursekit import checks
+
+ASSIGNMENT = Path(__file__).parents[1] / "solutions" / "conv.py"
+CELLS = [cell for cell in jupytext.read(ASSIGNMENT, fmt="py:percent").cells if cell.cell_type == "code"]
+CHECKS = {
+    check.name.removeprefix("conv."): check
+    for check in checks.all_checks()
+    if check.name.startswith("conv.")
+}
+
+
+def student(name, old="", new=""):
+    """The function of this name from the assignment's solution, with one piece of its text changed."""
+    names = {}
+    for cell in CELLS:
+        source = cell.source
+        if source.startswith(f"def {name}("):
+            assert not old or source.count(old) == 1
+            source = source.replace(old, new) if old else source
+        if not source.startswith("checks."):
+            exec(compile(source, "solution", "exec"), names)
+    return names[name]
+
+
+@pytest.mark.parametrize("seed", ["self-check", "grader"])
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_solution_gets_full_marks_and_takes_no_shortcut(name, seed, monkeypatch):
+    monkeypatch.setenv("COURSEKIT_CHECK_SEED", seed)
+    score = CHECKS[name].grade(student(name))
+    assert score.points == score.total, score.report
+
+
+# What a student would write, the mistake that it is, and the points that are left.
+CUT = "top : top + x.shape[2], left : left + x.shape[3]"
+SPOILT = [
+    ("output_size", "// stride + 1", "// stride", "size-without-one", 0),
+    ("output_size", "before + after", "2 * before", "size-padded-evenly", 2),
+    ("output_size", "dilation * (kernel - 1) + 1", "dilation * kernel", "size-of-dilated-kernel", 3),
+    ("output_size", "- covered)", "- covered + stride - 1)", "size-rounded-up", 3),
+    ("same_padding", "-(-size // stride)", "size // stride", "same-rounded-down", 3),
+    ("same_padding", "max(0, needed - size)", "needed - size", "same-negative", 3),
+    ("same_padding", '== "after"', '== "before"', "same-mirrored", 2),
+    ("same_padding", "total // 2, total - total // 2", "total // 2, total // 2", "same-halved", 2),
+    ("conv1d_forward", "w[:, :, k])", "w[:, :, -1 - k])", "flipped-kernel", 0),
+    ("conv1d_forward", " + b[:, None]", "", "no-bias", 1),
+    ("conv1d_forward", ", x.dtype)", ")", "always-float64", 3),
+    ("conv1d_forward", "y += np.einsum", "y = b[:, None] + np.einsum", None, 0),
+    ("conv2d_forward", "w[:, :, k, l])", "w[:, :, -1 - k, -1 - l])", "flipped-kernel", 0),
+    ("conv2d_forward", "y + b[:, None, None]", "y + b", "bias-on-columns", 2),
+    ("conv2d_forward", "*pads", "*pads[::-1]", "padding-swapped", 3),
+    ("conv2d_forward", "*pads", "*[(2 * before, 0) for before, _ in pads]", None, 3),
+    ("conv2d_forward", ", x.dtype)", ")", "always-float64", 4),
+    ("conv2d_backward", "dxp[:, :, down, along] +=", "dxp[:, :, down, along] =", "dx-overwritten-by-tap", 8),
+    ("conv2d_backward", CUT, "top:-bottom, left:-right", "dx-minus-zero", 9),
+    ("conv2d_backward", CUT, ": x.shape[2], : x.shape[3]", "dx-cropped-at-end", 10),
+    ("conv2d_backward", f"dxp[:, :, {CUT}]", "dxp", "dx-not-cropped", 10),
+    ("conv2d_backward", "dy, xp[", "np.ones_like(dy), xp[", "dw-without-dy", 8),
+    ("conv2d_backward", "dw[:, :, k, l] =", "dw[:, :, -1 - k, -1 - l] =", "dw-flipped", 8),
+    ("conv2d_backward", "dy.sum(axis=(0, 2, 3))", "dy.sum(axis=0)", "db-batch-only", 8),
+    ("conv2d_backward", "dy.sum(axis=(0, 2, 3))", "dy.mean(axis=(0, 2, 3))", "db-mean", 8),
+    ("conv2d_backward", "dy.sum(axis=(0, 2, 3))", "dy.sum(axis=(0, 1, 2))", "db-wrong-axes", 8),
+    ("conv2d_backward", "xp = np.pad(x,", "x *= 1.5; xp = np.pad(x,", None, 0),
+    ("effective_kernel", "dilation * (kernel - 1) + 1", "dilation * kernel", "gap-after-last-tap", 1),
+    ("effective_kernel", "dilation * (kernel - 1) + 1", "kernel + dilation - 1", "one-gap", 1),
+    ("dilated_conv1d", "dilation * k : dilation * k + windows", "k : k + windows", None, 1),
+    ("dilated_conv1d", "w[:, :, k])", "w[:, :, -1 - k])", "flipped-kernel", 0),
+    ("receptive_field", "step *= stride", "step += stride - 1", "field-strides-added", 2),
+    ("receptive_field", "in layers:", "in layers[::-1]:", "field-backwards", 2),
+    ("pad_indices", "last - abs(last - abs(positions))", "positions.clip(0, last)", None, 3),
+    ("pad_indices", "(-before, size + after)", "(-after, size + before)", "sides-swapped", 1),
+    ("depthwise_conv2d", "torch.zeros_like(x)", "torch.zeros(x.shape, dtype=x.dtype)", "made-on-cpu", 6),
+    ("depthwise_conv2d", "w[:, k, l, None, None]", "w[:, -1 - k, -1 - l, None, None]", "flipped-kernel", 3),
+    ("depthwise_conv2d", "xp = x[", "xp = x.detach()[", "detached", 6),
+    ("depthwise_conv2d", "w[:, k, l, None, None]", "w[0, k, l]", "one-filter-for-all", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "mistake", "points"), SPOILT)
+def test_one_spoilt_line_costs_what_it_should_and_is_named(name, old, new, mistake, points):
+    score = CHECKS[name].grade(student(name, old, new))
+    assert (score.misconceptions, score.points) == ((mistake,) if mistake else (), points), score.report
