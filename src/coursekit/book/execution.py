@@ -20,6 +20,7 @@ from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.read import create_nb_reader
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
+from sphinx.util.console import strip_colors
 
 import coursekit
 from coursekit import data
@@ -136,7 +137,7 @@ def failure(page: Page, result: ExecutionResult) -> str:
     lines = page.notebook.metadata["source_map"]
     for cell, line in zip(page.notebook.cells, lines, strict=True):
         if any(output.output_type == "error" for output in cell.get("outputs", [])):
-            return f"{page.path}:{line + 1}: this cell raised an error\n{result.err}"
+            return f"{page.path}:{line}: this cell raised an error\n{strip_colors(str(result.err))}"
     return f"{page.path}: {result.err}"
 
 
