@@ -37,8 +37,9 @@ class Watch:
         self._allowed = (*allowed, ENGINE)
         functions = {name: _resolve(name) for name in names}
         self._c_functions = {id(f): name for name, f in functions.items() if _is_builtin(f)}
-        self._verdicts: dict[CodeType, str | None] = {
-            code: name for name, f in functions.items() if (code := _code(f)) is not None
+        # By id, because hashing a code object is slow; the code is kept, so that its id stays its own.
+        self._verdicts: dict[int, tuple[CodeType, str | None]] = {
+            id(code): (code, name) for name, f in functions.items() if (code := _code(f)) is not None
         }
 
     def __enter__(self) -> Watch:
@@ -63,20 +64,21 @@ class Watch:
         if not self._active:
             return
         if event == "call":
-            code = frame.f_code
-            if code not in self._verdicts:
-                self._verdicts[code] = self._judge(frame.f_globals.get("__name__") or "", code.co_name)
-            if name := self._verdicts[code]:
-                self._notice(name)
+            known = self._verdicts.get(id(frame.f_code))
+            if known is None:
+                known = self._judge(frame)
+            if known[1]:
+                self._notice(known[1])
         elif event == "c_call" and (name := self._c_functions.get(id(argument))):
             self._notice(name)
 
-    def _judge(self, module: str, function: str) -> str | None:
-        """The name to report if code of this module is forbidden, else None; remembered per code object."""
-        name = f"{module}.{function}"
-        if any(_within(name, prefix) for prefix in self._allowed):
-            return None
-        return _readable(name) if any(_within(name, prefix) for prefix in self._modules) else None
+    def _judge(self, frame: FrameType) -> tuple[CodeType, str | None]:
+        """The code of a frame, and the name to report if it is forbidden; remembered."""
+        name = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+        allowed = any(_within(name, prefix) for prefix in self._allowed)
+        forbidden = not allowed and any(_within(name, prefix) for prefix in self._modules)
+        verdict = frame.f_code, _readable(name) if forbidden else None
+        return self._verdicts.setdefault(id(frame.f_code), verdict)
 
     def _notice_torch(self, function: str) -> None:
         if self._whole_torch or any(fnmatchcase(function, pattern) for pattern in self._patterns):
