@@ -163,7 +163,7 @@ def _named(student: str, slug: str, course: Path) -> tuple[str, ...]:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     records = [output.data[SCORE_MIME] for output in outputs if SCORE_MIME in output.get("data", {})]
     misconceptions = [name for record in records for name in record["misconceptions"]]
-    errors = [f"{output.ename} {output.evalue}".strip() for output in outputs if output.output_type == "error"]
+    errors = [f"{out.ename} {out.evalue}".strip() for out in outputs if out.output_type == "error"]
     problems = [outcome["problem"] for record in records for outcome in record["outcomes"]]
     return tuple(dict.fromkeys(misconceptions or errors[:1] or list(filter(None, problems))[:1]))
 
