@@ -27,8 +27,8 @@ Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 AUTO_PADS = ("valid", "same", "same_upper", "same_lower", "full")
 
-# What one block reads and writes should share a core's L2 cache (1-2 MB on current CPUs).
-BLOCK_BYTES = 3 << 19
+# What one block reads and writes should share a core's L2 cache (about 2 MB on current CPUs).
+BLOCK_BYTES = 2 << 20
 
 
 class ShapeError(ValueError):

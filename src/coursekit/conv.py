@@ -270,10 +270,10 @@ def _correlate(
     rows = _kernel_rows(w, options.groups)
 
     def correlate_block(images: Array) -> Array:
-        columns = _columns(images, w, options)
-        y = rows[0] @ _met_by_row(0, columns, HO, options)
+        met = _met_by_rows(_columns(images, w, options), len(rows), HO, options)
+        y = rows[0] @ met[:, 0]
         for i in range(1, len(rows)):
-            y += rows[i] @ _met_by_row(i, columns, HO, options)
+            y += rows[i] @ met[:, i]
         y = xp.reshape(y, (images.shape[0], F, HO, WO))
         if b is not None:
             y += b[:, None, None]
@@ -307,11 +307,9 @@ def _weight_gradient(
     HO, WO = dy.shape[2:]
     dw = xp.zeros((KH, G, C * KW, F // G), dtype=x.dtype, device=device(x))
     for block in batch_blocks(x, _item_bytes(x, w, HO * WO)):
-        columns = _columns(x[block], w, options)
-        dy_columns = xp.reshape(dy[block], (columns.shape[0], G, F // G, HO * WO))
-        for i in range(KH):
-            met = _met_by_row(i, columns, HO, options)
-            dw[i, ...] += xp.sum(met @ xp.matrix_transpose(dy_columns), axis=0)
+        met = _met_by_rows(_columns(x[block], w, options), KH, HO, options)
+        dy_columns = xp.reshape(dy[block], (met.shape[0], 1, G, F // G, HO * WO))
+        dw += xp.sum(met @ xp.matrix_transpose(dy_columns), axis=0)
     dw = xp.reshape(dw, (KH, G, C, KW, F // G))
     return copy(xp.reshape(xp.permute_dims(dw, (1, 4, 2, 0, 3)), w.shape))
 
@@ -362,20 +360,25 @@ def _columns(images: Array, w: Array, options: ConvOptions) -> Float[Array, "N G
     """The padded images, once for each tap along the kernel's width, shifted as that tap sees them.
 
     Windows are cut along the width only: KW copies of each image instead of KH KW. The rows of the kernel
-    read the same copy, each at its own height (`_met_by_row`).
+    read the same copy, each at its own height (`_met_by_rows`).
     """
     xp, (N, C), (C_group, KW) = array_namespace(images), images.shape[:2], (w.shape[1], w.shape[3])
     xpad = pad(images, options.pads, mode=options.padding_mode)
     view = windows(xpad, KW, stride=options.stride[1], dilation=options.dilation[1])
     HP, WO = view.shape[2:4]
-    return xp.reshape(xp.permute_dims(view, (0, 1, 4, 2, 3)), (N, C // C_group, C_group * KW, HP, WO))
+    columns = copy(xp.permute_dims(view, (0, 1, 4, 2, 3)))
+    return xp.reshape(columns, (N, C // C_group, C_group * KW, HP, WO))
 
 
-def _met_by_row(i: int, columns: Array, HO: int, options: ConvOptions) -> Float[Array, "N G C/G*KW HO*WO"]:
-    """What row i of the kernel meets, as matrices; a view where the vertical stride is 1."""
+def _met_by_rows(
+    columns: Array, KH: int, HO: int, options: ConvOptions
+) -> Float[Array, "N KH G C/G*KW HO*WO"]:
+    """What each row of the kernel meets, as matrices; a view where the vertical stride is 1."""
     N, G, K, _, WO = columns.shape
-    met = columns[..., _met(i, HO, options.stride[0], options.dilation[0]), :]
-    return array_namespace(columns).reshape(met, (N, G, K, HO * WO))
+    # HO heights a stride apart, from a start that moves by the dilation with each row of the kernel.
+    heights = windows(columns, (HO, WO), stride=(options.dilation[0], 1), dilation=(options.stride[0], 1))
+    xp = array_namespace(columns)
+    return xp.reshape(xp.permute_dims(heights[:, :, :, :KH, 0], (0, 3, 1, 2, 4, 5)), (N, KH, G, K, HO * WO))
 
 
 def _met(tap: int, count: int, stride: int, dilation: int) -> slice:
