@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import jupytext
+import numpy as np
 import pytest
 
 from coursekit import checks
@@ -88,3 +90,97 @@ SPOILT = [
 def test_one_spoilt_line_costs_what_it_should_and_is_named(name, old, new, mistake, points):
     score = CHECKS[name].grade(student(name, old, new))
     assert (score.misconceptions, score.points) == ((mistake,) if mistake else (), points), score.report
+
+
+# The same tasks by other ways than the solution's: windows instead of taps, padding by hand, lists.
+def conv1d_by_window(x, w, b, *, stride=1):
+    starts = range(0, x.shape[2] - w.shape[2] + 1, stride)
+    columns = [np.tensordot(x[:, :, i : i + w.shape[2]], w, ([1, 2], [1, 2])) + b for i in starts]
+    return np.stack(columns, axis=2)
+
+
+def conv2d_by_window(x, w, b=None, *, stride=(1, 1), pads=((0, 0), (0, 0))):
+    (top, bottom), (left, right) = pads
+    xp = np.zeros((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), x.dtype)
+    xp[:, :, top : top + x.shape[2], left : left + x.shape[3]] = x
+    rows = range(0, xp.shape[2] - w.shape[2] + 1, stride[0])
+    columns = range(0, xp.shape[3] - w.shape[3] + 1, stride[1])
+    y = np.empty((len(x), len(w), len(rows), len(columns)), x.dtype)
+    for n, f, i, j in np.ndindex(y.shape):
+        window = xp[n, :, rows[i] : rows[i] + w.shape[2], columns[j] : columns[j] + w.shape[3]]
+        y[n, f, i, j] = np.sum(window * w[f]) + (0 if b is None else b[f])
+    return y
+
+
+def backward_by_window(dy, x, w, *, stride=(1, 1), pads=((0, 0), (0, 0))):
+    xp = np.pad(x, ((0, 0), (0, 0), *pads))
+    dxp, dw = np.zeros_like(xp), np.zeros_like(w)
+    for n, f, i, j in np.ndindex(dy.shape):
+        rows = slice(i * stride[0], i * stride[0] + w.shape[2])
+        columns = slice(j * stride[1], j * stride[1] + w.shape[3])
+        dxp[n, :, rows, columns] += dy[n, f, i, j] * w[f]
+        dw[f] += dy[n, f, i, j] * xp[n, :, rows, columns]
+    (top, bottom), (left, right) = pads
+    return dxp[:, :, top : dxp.shape[2] - bottom, left : dxp.shape[3] - right], dw, dy.sum((0, 2, 3))
+
+
+def same_padding_by_search(size, kernel, *, stride=1, dilation=1, odd_pixel="after"):
+    total = 0
+    while (size + total - dilation * (kernel - 1) - 1) // stride + 1 < math.ceil(size / stride):
+        total += 1
+    smaller, larger = sorted((total // 2, total - total // 2))
+    return (smaller, larger) if odd_pixel == "after" else (larger, smaller)
+
+
+def receptive_field_from_the_top(layers):
+    size = 1
+    for kernel, stride, dilation in reversed(layers):
+        size = (size - 1) * stride + dilation * (kernel - 1) + 1
+    return size
+
+
+def dilated_by_zeros(x, w, *, dilation=1):
+    spread = np.zeros((*w.shape[:2], dilation * (w.shape[2] - 1) + 1), w.dtype)
+    spread[:, :, ::dilation] = w
+    return conv1d_by_window(x, spread, np.zeros(len(w), x.dtype))
+
+
+def indices_by_list(size, before, after, mode):
+    row = list(range(size))
+    ends = {
+        "replicate": ([0] * before, [size - 1] * after),
+        "circular": (row[size - before :], row[:after]),
+        "reflect": (row[1 : before + 1][::-1], row[size - 1 - after : size - 1][::-1]),
+    }[mode]
+    return np.array(ends[0] + row + ends[1])
+
+
+def depthwise_by_rolling(x, w, *, mode="circular"):
+    import torch
+
+    if mode == "circular":
+        rows, columns = w.shape[1] // 2, w.shape[2] // 2
+        return sum(
+            w[:, k, l, None, None] * torch.roll(x, (rows - k, columns - l), (2, 3))
+            for k in range(w.shape[1])
+            for l in range(w.shape[2])
+        )
+    return student("depthwise_conv2d")(x, w, mode=mode)
+
+
+OTHER_WAYS = {
+    "same_padding": same_padding_by_search,
+    "conv1d_forward": conv1d_by_window,
+    "conv2d_forward": conv2d_by_window,
+    "conv2d_backward": backward_by_window,
+    "dilated_conv1d": dilated_by_zeros,
+    "receptive_field": receptive_field_from_the_top,
+    "pad_indices": indices_by_list,
+    "depthwise_conv2d": depthwise_by_rolling,
+}
+
+
+@pytest.mark.parametrize("name", OTHER_WAYS)
+def test_another_honest_way_gets_full_marks(name):
+    score = CHECKS[name].grade(OTHER_WAYS[name])
+    assert score.points == score.total, score.report

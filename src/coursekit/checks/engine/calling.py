@@ -187,5 +187,5 @@ def _arrays(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _equal(array: Any, copy: Any) -> bool:
     if is_tensor(array):
-        return array.is_meta or bool((array.detach() == copy).all())
-    return np.array_equal(array, copy)
+        return array.is_meta or _equal(array.detach().cpu().numpy(), copy.cpu().numpy())
+    return np.array_equal(array, copy, equal_nan=array.dtype.kind in "fc")
