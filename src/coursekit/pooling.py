@@ -389,10 +389,12 @@ def _unpool_maximum(dy: Array, x: Array, y: Array, windows: Windows) -> Array:
     x, y = _image_to_compare(x, y, windows)
     dxp = xp.zeros_like(x)
     rest = xp.asarray(dy, copy=True)  # the first maximum takes all of it, a later one finds zero
-    for tap in windows.taps():
+    *taps, last = windows.taps()
+    for tap in taps:
         taken = rest * (x[tap] == y)
         rest -= taken
         dxp[tap] += taken
+    dxp[last] += rest  # where no tap before it won, the last one did
     return _crop(dxp, windows)
 
 
