@@ -292,8 +292,8 @@ def test_a_wrong_value_is_shown_at_its_first_index_with_the_call():
     ("change", "said"),
     [
         (lambda y: None, "y is None; does the function return it?"),
-        (lambda y: y.tolist(), "y is a list, expected a NumPy array"),
-        (lambda y: np.ma.array(y), "y is a MaskedArray, expected a NumPy array"),
+        (lambda y: y.tolist(), "y is of type list, expected a NumPy array"),
+        (lambda y: np.ma.array(y), "y is of type MaskedArray, expected a NumPy array"),
         (lambda y: y[None], "y has shape (1, 5), expected (5,)"),
         (lambda y: y.astype("float16"), "y has dtype float16, expected float64"),
         (lambda y: y / 0, "y[0] is"),
@@ -374,7 +374,7 @@ def test_an_interrupt_is_not_taken_for_a_wrong_answer():
 
 
 def test_something_that_is_no_function_is_told_so():
-    assert "is a int, not a function" in report(3)
+    assert "is of type int, not a function" in report(3)
 
 
 def test_two_mistakes_in_two_terms_are_both_named():
@@ -424,17 +424,17 @@ def test_an_exception_alone_names_no_mistake():
 @pytest.mark.parametrize(
     ("expected", "got", "said"),
     [
-        (3, 3.0, "n is a float (3), expected a int"),
-        (3, True, "n is a bool (True), expected a int"),
+        (3, 3.0, "n is of type float (3), expected int"),
+        (3, True, "n is of type bool (True), expected int"),
         (3, 4, "n is 4, expected 3"),
         (3, np.int64(3), None),
         (0.5, np.float32(0.5), None),
         (1.0, 1, None),
         (0.5, float("nan"), "n is nan, expected 0.5"),
-        ((1, 2), [1, 2], "n is a list, expected a tuple of 2"),
+        ((1, 2), [1, 2], "n is of type list, expected a tuple of 2"),
         ((1, 2), (1, 2, 3), "n is a tuple of 3, expected 2"),
         ((1, (2, 3)), (1, (2, 4)), "n[1][1] is 4, expected 3"),
-        (None, 0, "n is a int (0), expected a None"),
+        (None, 0, "n is of type int (0), expected None"),
         ("same", "valid", "n is 'valid', expected 'same'"),
     ],
 )

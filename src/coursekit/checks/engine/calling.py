@@ -77,7 +77,8 @@ class Guard:
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if not callable(function):
-                raise CallFailed(Failure("result", "", f"is a {type(function).__name__}, not a function"))
+                kind = type(function).__name__
+                raise CallFailed(Failure("result", kind, f"is of type {kind}, not a function"))
             before = _snapshot(args, kwargs, names)
             result = self._call(function, args, kwargs, device)
             changed = ", ".join(name for name, array, copy in before if not _equal(array, copy))

@@ -46,7 +46,7 @@ def _array_difference(got: Any, expected: Any, name: str, tolerance: float | Non
     if type(got).__name__ == "Parameter" and is_tensor(got):
         got = got.data
     if type(got) is not type(expected):
-        return f"{name} is a {_type_name(got)}, expected {wanted}"
+        return f"{name} is of type {_type_name(got)}, expected {wanted}"
     if tuple(got.shape) != tuple(expected.shape):
         return f"{name} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
     if got.dtype != expected.dtype:
@@ -80,7 +80,7 @@ def _value_difference(got: np.ndarray, expected: np.ndarray, name: str, toleranc
 
 def _tuple_difference(got: Any, expected: tuple, name: str, tolerance: float | None) -> str | None:
     if type(got) not in (tuple, type(expected)):
-        return f"{name} is a {_type_name(got)}, expected a tuple of {len(expected)}"
+        return f"{name} is of type {_type_name(got)}, expected a tuple of {len(expected)}"
     if len(got) != len(expected):
         return f"{name} is a tuple of {len(got)}, expected {len(expected)}"
     pairs = enumerate(zip(got, expected, strict=True))
@@ -93,7 +93,7 @@ def _plain_difference(got: Any, expected: Any, name: str) -> str | None:
     got, expected = _plain(got), _plain(expected)
     # by exact type, so that no object with a helpful __eq__ passes
     if type(got) is not type(expected) and (type(got), type(expected)) != (int, float):
-        return f"{name} is a {_type_name(got)}{_shown(got)}, expected a {_type_name(expected)}"
+        return f"{name} is of type {_type_name(got)}{_shown(got)}, expected {_type_name(expected)}"
     if type(expected) is float:
         if not np.isfinite(got) and np.isfinite(expected):
             return f"{name} is {got}, expected {_show(expected)}"

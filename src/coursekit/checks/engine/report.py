@@ -59,7 +59,8 @@ class Score:
     def print(self) -> None:
         """Print the report to where it is read: `nbgrader validate` shows only stderr."""
         validating = os.environ.get("NBGRADER_EXECUTION") == "validate" and self.points < self.total
-        print(self.report, file=sys.stderr if validating else sys.stdout)
+        # in one write, so that a notebook stores it as one output
+        (sys.stderr if validating else sys.stdout).write(f"{self.report}\n")
 
 
 def write_report(
@@ -112,11 +113,8 @@ def _listing(title: str, outcomes: Iterable[Outcome], check: Check) -> list[str]
     groups: dict[tuple[str, ...], list[str]] = {}
     for case, names in terms.items():
         groups.setdefault(tuple(names), []).append(case)
-    parts = [_group(names, cases, check) for names, cases in groups.items()]
-    return wrap(
-        f"{title}: {'; '.join(parts)}",
-        WIDTH, initial_indent="  ", subsequent_indent="    ", max_lines=2, placeholder=" ...",
-    ) if parts else []
+    listing = "; ".join(_group(names, cases, check) for names, cases in groups.items())
+    return _wrapped(f"{title}: {listing}", "  ", max_lines=2, placeholder=" ...") if listing else []
 
 
 def _group(terms: tuple[str, ...], cases: list[str], check: Check) -> str:
@@ -132,8 +130,9 @@ def _explain(misconception: Misconception) -> list[str]:
     return [*_wrapped(misconception.message, "  > ", "    "), f"    Read {page}.html#{anchor}"]
 
 
-def _wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
-    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=hanging or indent + "  ")
+def _wrapped(text: str, indent: str, hanging: str | None = None, **options: Any) -> list[str]:
+    hanging = hanging or indent + "  "
+    return wrap(text, WIDTH, initial_indent=indent, subsequent_indent=hanging, **options)
 
 
 def describe_call(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> str:
