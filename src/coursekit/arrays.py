@@ -232,15 +232,18 @@ def windows(
         raise ShapeError(
             f"windows: a window covers {covered} pixels, x has {list(x.shape[-axes:])} (x {tuple(x.shape)})"
         )
-    taps = (..., *(slice(None, None, d) for d in dilations))
+    batch = x.ndim - axes
     if is_torch(x):
-        view, first = x, x.ndim - axes
-        for axis, (length, step) in enumerate(zip(covered, strides, strict=True)):
-            view = view.unfold(first + axis, length, step)
-        return view[taps]
-    view = np.lib.stride_tricks.sliding_window_view(x, covered, axis=tuple(range(-axes, 0)))
-    starts = (..., *(slice(None, None, s) for s in strides), *(slice(None),) * axes)
-    return view[starts][taps]
+        view = x
+        for axis, (length, step) in enumerate(zip(covered, strides, strict=True), start=batch):
+            view = view.unfold(axis, length, step)
+        return view[(..., *(slice(None, None, d) for d in dilations))]
+    counts = [(n - c) // s + 1 for n, c, s in zip(x.shape[batch:], covered, strides, strict=True)]
+    between = [step * s for step, s in zip(x.strides[batch:], strides, strict=True)]
+    within = [step * d for step, d in zip(x.strides[batch:], dilations, strict=True)]
+    return np.lib.stride_tricks.as_strided(
+        x, (*x.shape[:batch], *counts, *sizes), (*x.strides[:batch], *between, *within), writeable=False
+    )
 
 
 def expect_pads(function: str, x: Array, pads: Pads, mode: str) -> None:
