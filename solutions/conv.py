@@ -6,12 +6,12 @@
 # that runs on any device. Each task uses an idea from the one before; each is graded on its own, so one
 # mistake costs once.
 #
-# Read along in the book: the pages *Slide a kernel over an image* (`convolution/arithmetic`), *Dilation*
-# (`convolution/dilation`) and *Gradients* (`convolution/gradients`).
+# Read along in the book: *Compute the convolution stage* (`convolution/arithmetic`), *Derive the gradients*
+# (`convolution/gradients`) and *See further with dilation* (`convolution/dilation`).
 #
-# **How to work.** Delete the line `raise NotImplementedError(...)`, write your code, run the cell, then run
-# the line below it. That line is the grading: it says what you have, and where it can, which mistake you
-# made. Run it as often as you like. Your hand-in is graded on other random numbers.
+# **How to work.** Write your code in place of `raise NotImplementedError`, run the cell, then run the line
+# below it. That line is the grading: it says what you have, and where it can, which mistake you made. Run it
+# as often as you like. Your hand-in may be graded on other random numbers.
 #
 # **Rules.** NumPy's slicing, arithmetic, `einsum`, `tensordot` and `pad` are yours. What does the whole job
 # (`coursekit.conv`, `np.convolve`, `sliding_window_view`, `scipy`, torch's convolutions) is what you build,
@@ -209,7 +209,7 @@ checks.conv.conv2d_backward(conv2d_backward)
 # %% [markdown]
 # ## Task 7: spread the kernel
 #
-# **Dilation** keeps the `K` weights and puts `dilation` pixels between neighbouring taps:
+# **Dilation** keeps the `K` weights and moves neighbouring taps `dilation` pixels apart:
 #
 # $$y[n, f, i] = \sum_{c} \sum_{k} w[f, c, k] \; x[n, c, i + d k]$$
 #

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import jupytext
@@ -12,6 +13,7 @@ import pytest
 from coursekit import checks
 
 ASSIGNMENT = Path(__file__).parents[1] / "solutions" / "conv.py"
+CHAPTERS = Path(__file__).parents[1] / "chapters"
 CELLS = [cell for cell in jupytext.read(ASSIGNMENT, fmt="py:percent").cells if cell.cell_type == "code"]
 CHECKS = {
     check.name.removeprefix("conv."): check
@@ -39,6 +41,14 @@ def test_the_solution_gets_full_marks_and_takes_no_shortcut(name, seed, monkeypa
     monkeypatch.setenv("COURSEKIT_CHECK_SEED", seed)
     score = CHECKS[name].grade(student(name))
     assert score.points == score.total, score.report
+
+
+def test_the_assignment_sends_readers_to_pages_that_bear_the_name():
+    text = ASSIGNMENT.read_text(encoding="utf-8")
+    links = re.findall(r"\*([A-Z][^*]+)\*\s+#?\s*\(`(convolution/[\w-]+)`\)", text)
+    assert len(links) == 3
+    for title, page in links:
+        assert f"\n# {title}\n" in (CHAPTERS / f"{page}.md").read_text(encoding="utf-8")
 
 
 # What a student would write, the mistake that it is, and the points that are left.
