@@ -47,26 +47,35 @@ def _turn_phases(x: Float[Array, "*axes"], pixels: float, axis: int) -> Float[Ar
 
 
 def equivariance_error(
-    function: Callable[[Array], Array], x: Float[Array, "*axes"], shift: Sequence[float], *, stride: int = 1
+    function: Callable[[Array], Array],
+    x: Float[Array, "*axes"],
+    shift: Sequence[float],
+    *,
+    stride: int = 1,
 ) -> float:
     """How far function is from moving its output along with its input; 0 means equivariant.
 
-    Implements eq-equivariance-error: || f(T x) - T' f(x) || over || f(x) - its mean ||, where T moves the
-    input by shift and T' moves the output by shift / stride.  The mean of each map, which moves along with
+    Implements eq-equivariance-error: || f(T x) - T' f(x) || over
+    || f(x) - its mean ||, where T moves the input by shift and T' moves the
+    output by shift / stride.  The mean of each map, which moves along with
     anything, is left out; two unrelated maps are about sqrt(2) apart.
 
-    function: maps images to images, both moved over their last axes.   stride: input pixels per output pixel.
-    Raises ValueError if each map of f(x) is constant, since nothing can then be seen to move.
+    function: maps images to images, both moved over their last axes.
+    stride: input pixels per output pixel.
+    Raises ValueError if each map of f(x) is constant: no movement can be seen.
     Source: zhang2019making, section 3.
     """
     xp = namespace(x, function="equivariance_error")
     y = function(x)
-    image_axes = tuple(range(-len(shift), 0))
-    variation = float(xp.linalg.vector_norm(y - xp.mean(y, axis=image_axes, keepdims=True)))
+    mean = xp.mean(y, axis=tuple(range(-len(shift), 0)), keepdims=True)
+    variation = float(xp.linalg.vector_norm(y - mean))
     if variation == 0:
-        raise ValueError("equivariance_error: f(x) is constant, so no movement can be seen; take another x")
+        raise ValueError(
+            "equivariance_error: f(x) is constant, which shows no movement; take another x"
+        )
     moved_along = translate(y, [pixels / stride for pixels in shift])
-    return float(xp.linalg.vector_norm(function(translate(x, shift)) - moved_along)) / variation
+    difference = function(translate(x, shift)) - moved_along
+    return float(xp.linalg.vector_norm(difference)) / variation
 
 
 def unchanged_share(
