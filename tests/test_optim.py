@@ -96,7 +96,10 @@ def test_cosine_rises_to_one_in_its_warm_up_and_then_falls():
     assert 0 < factors[0] < 0.5
 
 
-@pytest.mark.parametrize("schedule", [constant, cosine(), cosine(0.5), one_cycle(), one_cycle(0.5), one_cycle(0.9)])
+SCHEDULES = [constant, cosine(), cosine(0.5), one_cycle(), one_cycle(0.5), one_cycle(0.9)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("steps", [1, 2, 3, 10])
 def test_factors_lie_between_zero_and_one_however_few_the_steps(schedule, steps):
     assert all(0 <= schedule(step, steps) <= 1 for step in range(steps))
