@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
 
-from .engine import Arguments, Case, Check, Misconception, Score, call
+from coursekit.checks.engine import Arguments, Case, Check, Misconception, Score, call
 
 __all__ = ["Arguments", "Case", "Check", "Misconception", "Score", "all_checks", "call", "topics"]
 

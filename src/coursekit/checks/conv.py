@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import arrays, conv
-from .engine import Case, Check, Draw, Misconception, call, with_gradients
+from coursekit import arrays, conv
+from coursekit.checks.engine import Case, Check, Draw, Misconception, call, with_gradients
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from ..arrays import Array
+    from coursekit.arrays import Array
 
 NO_PADS = ((0, 0), (0, 0))
 HELPERS = ("coursekit.arrays", "coursekit.conv.effective_kernel")  # so that an earlier mistake costs once

@@ -6,10 +6,10 @@ may live in another process.
 
 from __future__ import annotations
 
-from .calling import CallFailed, Failure
-from .check import Arguments, Case, Check, Draw, Misconception, call
-from .report import Score
-from .torch import with_gradients
+from coursekit.checks.engine.calling import CallFailed, Failure
+from coursekit.checks.engine.check import Arguments, Case, Check, Draw, Misconception, call
+from coursekit.checks.engine.report import Score
+from coursekit.checks.engine.torch import with_gradients
 
 __all__ = [
     "Arguments", "CallFailed", "Case", "Check", "Draw", "Failure", "Misconception", "Score", "call",

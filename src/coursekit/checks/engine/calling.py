@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .comparison import is_tensor
+from coursekit.checks.engine.comparison import is_tensor
 
 _LIBRARY_FOLDERS = (
     *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -138,7 +138,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 def _failure(error: BaseException, device: str) -> Failure:
     if device == "meta" and "meta" in str(error).lower():
-        from .torch import device_failure
+        from coursekit.checks.engine.torch import device_failure
 
         return device_failure(error)
     return Failure("exception", type(error).__name__, _describe(error))

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .calling import CallFailed, Failure, Guard, seconds_per_call
-from .diagnosis import Trial, diagnose, problem
-from .report import Outcome, Score, describe_call, write_report
-from .shortcuts import LIBRARIES, Watch
+from coursekit.checks.engine.calling import CallFailed, Failure, Guard, seconds_per_call
+from coursekit.checks.engine.diagnosis import Trial, diagnose, problem
+from coursekit.checks.engine.report import Outcome, Score, describe_call, write_report
+from coursekit.checks.engine.shortcuts import LIBRARIES, Watch
 
 Functions = Callable | tuple[Callable, ...]
 
@@ -153,7 +153,7 @@ class Check:
         args, kwargs = case.draw(Draw(np.random.default_rng(list(digest)), case.dtype))
         if self.library == "numpy":
             return Arguments(args, kwargs)
-        from .torch import tensor
+        from coursekit.checks.engine.torch import tensor
 
         return Arguments(tuple(tensor(a, device) if isinstance(a, np.ndarray) else a for a in args), kwargs)
 
@@ -165,7 +165,7 @@ class Check:
     def _devices(self, case: Case) -> list[str]:
         if self.library == "numpy" or case.device != "cpu":
             return [case.device]
-        from .torch import devices
+        from coursekit.checks.engine.torch import devices
 
         return devices()
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .calling import Failure
-from .comparison import difference, same
+from coursekit.checks.engine.calling import Failure
+from coursekit.checks.engine.comparison import difference, same
 
 if TYPE_CHECKING:
-    from .check import Case, Check, Misconception
+    from coursekit.checks.engine.check import Case, Check, Misconception
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .comparison import is_tensor
+from coursekit.checks.engine.comparison import is_tensor
 
 if TYPE_CHECKING:
-    from .check import Check, Misconception
+    from coursekit.checks.engine.check import Check, Misconception
 
 LINES = 12
 WIDTH = 83  # nbgrader validate cuts what is longer

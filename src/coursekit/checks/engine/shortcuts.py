@@ -45,7 +45,7 @@ class Watch:
     def __enter__(self) -> Watch:
         self._stack = ExitStack()
         if "torch" in sys.modules:
-            from .torch import OperationWatch
+            from coursekit.checks.engine.torch import OperationWatch
 
             self._stack.enter_context(OperationWatch(self._notice_torch))
         self._previous = sys.getprofile(), threading.getprofile()

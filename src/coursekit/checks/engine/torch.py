@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .calling import CallFailed, Failure
+from coursekit.checks.engine.calling import CallFailed, Failure
 
 CREATED_ON_CPU = "a tensor was created on the CPU: use x.device, x.new_zeros(...) or torch.zeros_like(...)"
 LEFT_DEVICE = "needs a tensor's values on the CPU: no .item(), .numpy(), .cpu(), .tolist() or if on a tensor"
