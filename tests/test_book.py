@@ -137,6 +137,12 @@ def test_the_code_cites_only_labels_and_sources_that_exist(path):
     assert found(r"\b[a-z]+(?:19|20)\d\d[a-z]+\b", path) <= keys()
 
 
+def test_a_check_sends_the_student_to_a_page_that_has_the_label():
+    sent = found(r"\b(convolution/[\w-]+)#((?:eq|sec)-[\w-]+)", *PACKAGE.glob("checks/*.py"))
+    assert sent
+    assert [(page, label) for page, label in sent if label not in defined(CHAPTERS / f"{page}.md")] == []
+
+
 @cache
 def keys() -> set[str]:
     return set(parse_file(str(CHAPTERS / "references.bib")).entries)
@@ -192,7 +198,7 @@ def test_every_topic_on_the_map_has_section_code_and_exercise():
     rows = re.findall(r"^\| (A\d+) .*?\| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
     assert [row[0] for row in rows] == [f"A{number}" for number in range(1, 11)]
     for _, sections, code, exercise in rows:
-        assert re.fullmatch(r"\[\]\([\w/-]+(\.md)?\)(, \[\]\([\w/-]+(\.md)?\))*", sections)
+        assert re.fullmatch(r"\{ref\}`sec-[\w-]+`(, \{ref\}`sec-[\w-]+`)*", sections)
         assert "{py:" in code
         assert re.search(r"<\.\./exercises/(\w+)/\1\.ipynb>", exercise).group(1) in SLUGS
 
@@ -371,7 +377,7 @@ def test_the_built_pages_load_nothing_from_elsewhere(built):
     ]
     assert [(page, address) for page, address in loaded if re.match(r"(https?:)?//", address)] == []
     sheets = "".join(sheet.read_text("utf8") for sheet in BUILT.rglob("*.css"))
-    assert re.findall(r"url\(['\"]?(?:https?:)?//|@import", sheets) == []
+    assert re.findall(r"(?:url\(|@import )['\"]?(?:https?:)?//", sheets) == []
 
 
 def test_the_built_pages_show_no_raw_formula(built):

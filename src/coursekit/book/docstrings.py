@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 ENTRY = re.compile(r"(\w+(, \w+)*:|Returns|Raises|Implements|Source:) ")
 REWRITES = [
-    (re.compile(r"(?<!`)([*|\\]|_\b)(?!`)"), r"\\\1"),
+    (re.compile(r"[*|\\]|_\b"), r"\\\g<0>"),
     (re.compile(r"\beq-[a-z0-9-]*[a-z0-9]"), r"equation :eq:`\g<0>`"),
     (re.compile(r"\b[a-z]+(19|20)\d\d[a-z]*\b"), r":cite:t:`\g<0>`"),
 ]
@@ -24,7 +24,7 @@ def link(line: str) -> str:
     >>> print(link("dilation * (kernel - 1), |x|; goodfellow2016deep"))
     dilation \* (kernel - 1), \|x\|; :cite:t:`goodfellow2016deep`
     """
-    parts = re.split(r"(``.*?``|:\w+:`.*?`)", line)
+    parts = re.split(r"(`+.*?`+)", line)
     for pattern, replacement in REWRITES:
         parts[::2] = [pattern.sub(replacement, part) for part in parts[::2]]
     return "".join(parts)
@@ -52,8 +52,16 @@ def skip(app: Sphinx, what: str, name: str, obj: object, skipped: bool, options:
     return True if str(obj.__doc__).startswith("Alias for field number") else None
 
 
+def name_defaults(
+    app: Sphinx, what: str, name: str, obj: object, options: object, parameters: str, returns: str
+) -> tuple[str, str]:
+    """Write a default that is a function by its name, not by its address in memory."""
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", parameters or ""), returns
+
+
 def setup(app: Sphinx) -> None:
     """Listen to autodoc."""
     app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-signature", name_defaults)
     app.connect("autodoc-skip-member", skip)
     app.connect("autodoc-process-docstring", process)

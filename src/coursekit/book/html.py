@@ -23,6 +23,11 @@ CORRECTIONS = [
     (r'(<summary) aria-label="Toggle hidden content"', r"\1"),
     (r'(<button class="[^"]*(?:theme-switch-button|search-button-field)[^>]*?) aria-label="[^"]*"', r"\1"),
     (r'<div id="pst-primary-sidebar"(?! role)', r'\g<0> role="navigation" aria-label="Book"'),
+    (r'<summary>(?=<span class="toctree-toggle")', '<summary aria-label="Pages of this part">'),
+    # A formula that is wider than a phone scrolls; the keyboard must reach it too.
+    (r'<div class="math"(?! tabindex)', r'\g<0> tabindex="0"'),
+    # Roles of the bibliography that no longer exist or want children that it has not.
+    (r' role="(?:doc-biblioentry|list)"(?=>| class="citation-list")', ""),
     # A signature's parameters are a list; Sphinx writes descriptions without terms.
     (r"<dl>\s*((?:<dd><em class=\"sig-param.*?</dd>\s*)+)</dl>", r"<ul>\1</ul>"),
     (r"<dd>(<em class=\"sig-param.*?)</dd>", r"<li>\1</li>"),
