@@ -45,9 +45,9 @@ checks.pooling.detector_forward(detector)
 # %% [markdown] task="try-it" points=2
 # Try three slopes.
 #
-# ### BEGIN MARK SCHEME
+# === BEGIN MARK SCHEME ===
 # Two points for any three slopes with a plot.
-# ### END MARK SCHEME
+# === END MARK SCHEME ===
 '''
 
 
@@ -99,9 +99,9 @@ def test_a_check_cell_has_the_points_of_its_check(tmp_path):
         ("(detector)\n", "(detector);\nprint()\n", 19, "a check cell holds one call"),
         ("checks.pooling.det", "checks.pooling.bed", 19, "has no attribute 'bedector_forward'"),
         ("checks.pooling.det", "checks.puddling.det", 19, "No module named 'coursekit.checks.puddling'"),
-        ("    ### END SOLUTION\n", "", 12, "needs ### BEGIN SOLUTION and ### END SOLUTION, in this order"),
+        ("    ### END SOLUTION\n", "", 12, "needs BEGIN SOLUTION and END SOLUTION, in this order"),
         ('solution="detector"', 'locked="detector"', 12, "BEGIN SOLUTION in a cell that has no such region"),
-        ("# The rectifier.", "# ### BEGIN MARK SCHEME", 9, "BEGIN MARK SCHEME in a cell that has no"),
+        ("# The rectifier.", "# === BEGIN MARK SCHEME", 9, "BEGIN MARK SCHEME in a cell that has no"),
     ],
 )
 def test_an_error_in_the_text_names_file_and_line(tmp_path, old, new, line, message):
@@ -148,8 +148,9 @@ def test_making_the_notebooks_again_gives_the_same_bytes(course):
 def test_outputs_that_differ_between_machines_are_not_stored():
     cell = nbformat.v4.new_code_cell(
         outputs=[
-            nbformat.v4.new_output("stream", name="stderr", text="a warning"),
             nbformat.v4.new_output("stream", name="stdout", text="7"),
+            nbformat.v4.new_output("stream", name="stderr", text="a warning"),
+            nbformat.v4.new_output("stream", name="stdout", text=" and 8"),
             nbformat.v4.new_output("display_data", data={"image/png": "iVBOR", "text/plain": "<Figure>"}),
         ]
     )
@@ -157,7 +158,7 @@ def test_outputs_that_differ_between_machines_are_not_stored():
     notebook = nbformat.v4.new_notebook(cells=[cell, timed])
     authoring.keep_comparable_outputs(notebook)
     printed, figure = cell.outputs
-    assert printed.text == "7"
+    assert printed.text == "7 and 8"
     assert figure.data == {"text/plain": "<Figure>"}
     assert timed.outputs == []
 

@@ -169,7 +169,7 @@ def _require_region(source: str, kind: str | None, where: str) -> None:
     if kind is None and found:
         raise SourceError(f"{where}: {found[0]} in a cell that has no such region")
     if kind is not None and (not found or found != [f"BEGIN {kind}", f"END {kind}"] * (len(found) // 2)):
-        raise SourceError(f"{where}: needs ### BEGIN {kind} and ### END {kind}, in this order; found {found}")
+        raise SourceError(f"{where}: needs BEGIN {kind} and END {kind}, in this order; found {found}")
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -197,13 +197,23 @@ def keep_comparable_outputs(notebook: NotebookNode) -> None:
     """Drop what differs between machines or swells the file: stderr, images, outputs marked to be ignored."""
     notebook.metadata = nbformat.from_dict(_notebook_metadata())
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        kept = [] if IGNORE_OUTPUT in cell.metadata.get("tags", []) else cell.outputs
-        cell.outputs = [output for output in kept if output.get("name") != "stderr"]
-        for output in cell.outputs:
-            for mime in [mime for mime in output.get("data", {}) if mime.startswith("image/")]:
-                del output.data[mime]
+        if cell.cell_type == "code":
+            ignored = IGNORE_OUTPUT in cell.metadata.get("tags", [])
+            cell.outputs = [] if ignored else _merged(cell.outputs)
+            for output in cell.outputs:
+                for mime in [mime for mime in output.get("data", {}) if mime.startswith("image/")]:
+                    del output.data[mime]
+
+
+def _merged(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs without stderr, printed text in one piece: a kernel flushes it by the clock."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if merged and output.get("name") == merged[-1].get("name") == "stdout":
+            merged[-1].text += output.text
+        elif output.get("name") != "stderr":
+            merged.append(output)
+    return merged
 
 
 class Result(NamedTuple):
