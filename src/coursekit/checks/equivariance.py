@@ -369,6 +369,20 @@ layer_cost = Check(
             _with_cost("dense", lambda cost, f, p: {k: n // f for k, n in cost._asdict().items()}),
         ),
         Misconception(
+            "dense-outputs-without-positions",
+            "The dense layer is counted with one output for each filter: it makes the same F * HO * WO "
+            "numbers as the others.",
+            LOCAL,
+            _with_cost("dense", lambda cost, f, p: {k: n // p for k, n in cost._asdict().items()}),
+        ),
+        Misconception(
+            "dense-through-windows",
+            "Each output of the dense layer is counted with the weights of a window. It is connected to "
+            "every pixel.",
+            LOCAL,
+            lambda kind, *sizes: _layer_cost("local" if kind == "dense" else kind, *sizes),
+        ),
+        Misconception(
             "square-kernel",
             "The kernel is taken for a square of its height; it may be wider or narrower than it is high.",
             SIZE,
@@ -443,13 +457,12 @@ equivariance_error = Check(
     title="an equivariance meter",
     reference=_equivariance_error,
     terms=("error",),
-    forbidden=("numpy.fft",),
     cases=(
-        Case("an equivariant layer, stride 1", 0.5, _maps_case((2, 3, 5, 7), (1, 2), 1, 0.0)),
-        Case("an equivariant layer, stride 2", 0.5, _maps_case((3, 2, 5, 11), (2, 6), 2, 0.0)),
+        Case("an equivariant layer, stride 1", 0.25, _maps_case((2, 3, 5, 7), (1, 2), 1, 0.0)),
+        Case("an equivariant layer, stride 2", 0.25, _maps_case((3, 2, 5, 11), (2, 6), 2, 0.0)),
         Case("some of it fails to follow", 1, _maps_case((3, 5, 7, 11), (1, 3), 1, 0.5)),
         Case("some of it, at stride 3", 1, _maps_case((2, 5, 11, 7), (9, 6), 3, 0.3)),
-        Case("up and to the left, stride 2", 1, _maps_case((5, 3, 7, 11), (-4, -2), 2, 1.5)),
+        Case("up and to the left, stride 2", 1.5, _maps_case((5, 3, 7, 11), (-4, -2), 2, 1.5)),
     ),
     misconceptions=(
         Misconception(
@@ -808,7 +821,6 @@ apparent_frequency = Check(
     title="the wave that comes out of a stride",
     reference=_apparent_frequency,
     terms=("frequency",),
-    forbidden=("numpy.fft",),
     cases=(
         Case("slow enough", 0.5, _wave_case(0.06, 0.19, 2)),
         Case("a little too fast", 0.5, _wave_case(0.31, 0.44, 2)),
@@ -855,8 +867,8 @@ apparent_frequency = Check(
         ),
         Misconception(
             "clipped",
-            "What is too fast is cut down to half a period per sample. It does not stop there: it is mirrored "
-            "and comes out slower.",
+            "What is too fast is cut down to half a period per sample. It is mirrored there and comes "
+            "out slower.",
             ALIASING,
             lambda frequency, stride: min(frequency, 0.5 / stride),
         ),
