@@ -51,13 +51,13 @@ def hand_ins(slug: str, course: Path) -> dict[str, NotebookNode]:
     solved = nbformat.read(course / "solutions" / slug / f"{slug}.ipynb", as_version=4)
     answers = {_grade_id(cell): _without_markers(cell.source) for cell in solved.cells if is_solution(cell)}
     stubs = {_grade_id(cell): cell.source for cell in released.cells if is_solution(cell)}
-    first = next(name for name, stub in stubs.items() if "raise NotImplementedError" in stub)
+    first, *_, last = [name for name, stub in stubs.items() if "raise NotImplementedError" in stub]
     sources = {
         "full": answers,
         "half": dict(list(answers.items())[: len(answers) // 2]),
         "empty": {},
         "raises": answers | {first: f"import nmupy\n\n{answers[first]}"},
-        "loops": answers | {first: stubs[first].replace("raise NotImplementedError", "while True: pass")},
+        "loops": answers | {last: stubs[last].replace("raise NotImplementedError", "while True: pass")},
         **{name: answers | _mistaken(answers, *patch) for name, patch in MISTAKES.get(slug, {}).items()},
     }
     return {student: _filled_in(released, cells) for student, cells in sources.items()}
