@@ -25,7 +25,7 @@ CORRECTIONS = [
     (r'<div id="pst-primary-sidebar"(?! role)', r'\g<0> role="navigation" aria-label="Book"'),
     (r'<summary>(?=<span class="toctree-toggle")', '<summary aria-label="Pages of this part">'),
     # A formula that is wider than a phone scrolls; the keyboard must reach it too.
-    (r'<div class="math"(?! tabindex)', r'\g<0> tabindex="0"'),
+    (r'<span class="katex-display"(?! tabindex)', r'\g<0> tabindex="0"'),
     # Roles of the bibliography that no longer exist or want children that it has not.
     (r' role="(?:doc-biblioentry|list)"(?=>| class="citation-list")', ""),
     # A signature's parameters are a list; Sphinx writes descriptions without terms.
