@@ -133,7 +133,8 @@ def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
         nbgrader(folder, "generate_assignment", slug)
         submit(hand_ins(slug, folder), slug, folder)
     with ThreadPoolExecutor(max_workers=2) as pool:
-        list(pool.map(lambda slug: nbgrader(folder, "autograde", slug), slugs))
+        # A loop outside of a check lasts until nbgrader stops its cell.
+        list(pool.map(lambda slug: nbgrader(folder, "autograde", slug, "--Execute.timeout=20"), slugs))
     for slug in slugs:
         nbgrader(folder, "generate_feedback", slug)
         print(table(slug, grades(slug, folder)), end="\n\n")
