@@ -11,7 +11,7 @@
 #
 # **How to work.** Write your code in place of `raise NotImplementedError`, run the cell, then run the line
 # below it. That line is the grading: it says what you have, and where it can, which mistake you made. Run it
-# as often as you like. Your hand-in may be graded on other random numbers.
+# as often as you like. Your hand-in is graded on other random numbers.
 #
 # **Rules.** NumPy's slicing, arithmetic, `einsum`, `tensordot` and `pad` are yours. What does the whole job
 # (`coursekit.conv`, `np.convolve`, `sliding_window_view`, `scipy`, torch's convolutions) is what you build,
@@ -199,12 +199,14 @@ checks.conv.conv2d_backward(conv2d_backward)
 # $\epsilon = 10^{-1}, 10^{-3}, 10^{-5}, 10^{-7}, 10^{-9}$. Say in one or two sentences what you see: $L$ is
 # linear in `w`. What does that mean for large $\epsilon$? Why does it get worse for small $\epsilon$?
 #
-# ### BEGIN MARK SCHEME
-# 2 points: a working comparison with random dy and u, relative error below 1e-8 for some epsilon.
-# 1 point: a deliberate mistake and its relative error far above that.
-# 1 point: linear in w, so the central difference is exact at any epsilon and large epsilon does no harm;
-# small epsilon loses digits, rounding error grows like 1e-16 / epsilon.
-# ### END MARK SCHEME
+# === BEGIN MARK SCHEME ===
+#
+# - 2 points: a working comparison with random dy and u, relative error below 1e-8 for some epsilon.
+# - 1 point: a deliberate mistake and its relative error far above that.
+# - 1 point: linear in w, so the central difference is exact at any epsilon and large epsilon does no harm;
+#   small epsilon loses digits, rounding error grows like 1e-16 / epsilon.
+#
+# === END MARK SCHEME ===
 
 # %% [markdown]
 # ## Task 7: spread the kernel
@@ -358,8 +360,10 @@ checks.conv.depthwise_conv2d(depthwise_conv2d)
 # matplotlib, in cells that you add below this one. Say for each kernel, in a sentence, what makes its output
 # large and what makes it negative.
 #
-# ### BEGIN MARK SCHEME
-# 1 point: three sensible kernels, run through the student's own conv2d_forward (flipped kernels are fine).
-# 1 point: a figure in which input and feature maps can be compared.
-# 1 point: sentences that fit the kernels; the sign is explained by the direction of the edge.
-# ### END MARK SCHEME
+# === BEGIN MARK SCHEME ===
+#
+# - 1 point: three sensible kernels, run through the student's own conv2d_forward (flipped kernels are fine).
+# - 1 point: a figure in which input and feature maps can be compared.
+# - 1 point: sentences that fit the kernels; the sign is explained by the direction of the edge.
+#
+# === END MARK SCHEME ===

@@ -571,11 +571,13 @@ checks.pooling.blur_pool(blur_pool)
 # cells below with your code, your numbers, and two or three sentences: how much of a shift does a 2 × 2
 # pooling stage absorb, and what teaches the rest?
 #
-# ### BEGIN MARK SCHEME
-# 1 point: the four shifted error rates, by code that shifts by exactly one pixel and fills with zeros
-# (np.roll wraps around).
-# 1 point: retrained with shifted copies, compared on the same unseen digits. 2 points: pooling absorbs a
-# shift only where the maximum stays inside its window, about half the time for a shift by one, and the
-# dense layer has a weight for every position, so the error rises steeply; examples in new positions teach
-# the rest.
-# ### END MARK SCHEME
+# === BEGIN MARK SCHEME ===
+#
+# - 1 point: the four shifted error rates, by code that shifts by exactly one pixel and fills with zeros
+#   (np.roll wraps around).
+# - 1 point: retrained with shifted copies, compared on the same unseen digits.
+# - 2 points: pooling absorbs a shift only where the maximum stays inside its window, about half the time for
+#   a shift by one, and the dense layer has a weight for every position, so the error rises steeply; examples
+#   in new positions teach the rest.
+#
+# === END MARK SCHEME ===
