@@ -190,6 +190,16 @@ def test_calling_the_reference_is_noticed_as_a_shortcut(check):
     assert score.shortcut is not None and score.shortcut in score.report
 
 
+def test_nbgrader_grades_on_other_numbers_than_the_self_check(monkeypatch):
+    check = checks.conv.conv2d_forward
+    monkeypatch.delenv("COURSEKIT_CHECK_SEED", raising=False)
+    seen = check.arguments(check.cases[0], "cpu").args[0]
+    monkeypatch.setenv("NBGRADER_EXECUTION", "validate")
+    assert np.array_equal(seen, check.arguments(check.cases[0], "cpu").args[0])
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    assert not np.array_equal(seen, check.arguments(check.cases[0], "cpu").args[0])
+
+
 # -- the score, as nbgrader reads it ---------------------------------------------------------------------
 
 
