@@ -32,4 +32,10 @@ MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {
         "no-shift": ("cross-entropy-forward", "shifted = z - z.max(axis=1, keepdims=True)", "shifted = z"),
         "sum-of-losses": ("cross-entropy-backward", " / len(z)", ""),
     },
+    "equivariance": {
+        "shared-kernel": ("local-forward", "w[p]) + b[p]", "w[0]) + b[p]"),
+        "invariance": ("equivariance-error", "np.linalg.norm(y_moved - along)", "np.linalg.norm(y_moved - y)"),
+        "counted-changes": ("unchanged-share", "(before == after)", "(before != after)"),
+        "unfolded-wave": ("apparent-frequency", "abs(turns - round(turns))", "turns % 1"),
+    },
 }
