@@ -19,7 +19,7 @@ book: $(READY)  ## execute every chapter and build the HTML book; any warning fa
 	@echo "Open _build/html/index.html"
 
 test: $(READY)  ## run the whole suite: library, docstrings, checks, notebooks, nbgrader round trip
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-book: $(READY)  ## look through the pages that `make book` built
 	$(BIN)/python -m pytest tests/test_book.py

@@ -16,7 +16,7 @@ from array_api_compat import array_namespace, device, is_array_api_obj, is_torch
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 Array = Any
 Size = int | Sequence[int]
@@ -324,6 +324,23 @@ def _border_sources(size: int, before: int, after: int, mode: str) -> list[int]:
 def _interior(sizes: Sequence[int], pads: Pads) -> tuple:
     """Where the image of these sizes lies in its padded version."""
     return (..., *(slice(before, before + n) for n, (before, _) in zip(sizes, pads, strict=True)))
+
+
+def scatter_add(
+    values: Float[Array, "N M"], positions: Int[Array, "N M"], size: int
+) -> Float[Array, "N {size}"]:
+    """Rows of zeros of this size, with every value added at its position; equal positions add up.
+
+    >>> scatter_add(np.array([[1.0, 2.0, 4.0]]), np.array([[3, 0, 3]]), 4)
+    array([[2., 0., 0., 5.]])
+    """
+    rows = len(values)
+    if is_torch(values):
+        return values.new_zeros(rows, size).scatter_add(1, positions, values)
+    sums = np.zeros(rows * size, values.dtype)
+    starts = size * np.arange(rows)[:, None]
+    np.add.at(sums, (starts + positions).reshape(-1), values.reshape(-1))
+    return sums.reshape(rows, size)
 
 
 def batch_blocks(x: Float[Array, "N ..."], item_bytes: int) -> Iterator[slice]:

@@ -33,6 +33,7 @@ from coursekit.arrays import (
     pad_backward,
     per_axis,
     resolve_padding,
+    scatter_add,
 )
 
 if TYPE_CHECKING:
@@ -101,13 +102,10 @@ class MaxPoolCache(NamedTuple):
         """Flat position of each maximum in its H x W image, as in torch; -1 if a window has none."""
         xp = array_api_compat.array_namespace(self.x)
         positions = np.arange(math.prod(self.windows.size)).reshape(self.windows.size)
-        positions = np.pad(positions, self.windows.reach)
-        x, y = _image_to_compare(self.x, self.y, self.windows)
-        found = xp.full(y.shape, -1, dtype=xp.int64, device=array_api_compat.device(y))
-        for tap in self.windows.taps():
-            position = xp.asarray(positions[tap], device=array_api_compat.device(y))
-            found = xp.where((found < 0) & (x[tap] == y), position, found)
-        return found
+        positions = np.pad(positions, self.windows.reach, constant_values=-1)
+        found = _first_maximum(*_image_to_compare(self.x, self.y, self.windows), self.windows)
+        positions = xp.asarray(positions.reshape(-1), device=array_api_compat.device(found))
+        return xp.reshape(xp.take(positions, xp.reshape(found, (-1,))), found.shape)
 
 
 class AvgPoolCache(NamedTuple):
@@ -381,21 +379,31 @@ def _image_to_compare(x: Array, y: Array, windows: Windows) -> tuple[Array, Arra
 def _max_backward(function: str, dy: Array, cache: MaxPoolCache) -> Array:
     _expect_gradient(function, dy, cache.x, cache.y.shape)
     unpool = partial(_unpool_maximum, windows=cache.windows)
-    return map_batch(unpool, dy, cache.x, cache.y, item_bytes=2 * _item_bytes(cache.x, cache.windows))
+    return map_batch(unpool, dy, cache.x, cache.y, item_bytes=_item_bytes(cache.x, cache.windows))
 
 
 def _unpool_maximum(dy: Array, x: Array, y: Array, windows: Windows) -> Array:
     xp = array_api_compat.array_namespace(x)
     x, y = _image_to_compare(x, y, windows)
-    dxp = xp.zeros_like(x)
-    rest = xp.asarray(dy, copy=True)  # the first maximum takes all of it, a later one finds zero
+    images, pixels = math.prod(x.shape[:2]), math.prod(x.shape[2:])
+    found = xp.reshape(_first_maximum(x, y, windows), (images, -1))
+    dxp = scatter_add(xp.reshape(dy, found.shape), found, pixels)
+    return _crop(xp.reshape(dxp, x.shape), windows)
+
+
+def _first_maximum(x: Array, y: Array, windows: Windows) -> Int[Array, "N C *out"]:
+    """Where in its padded image each window's maximum stands: the first one, in row-major order."""
+    xp, on = array_api_compat.array_namespace(x), array_api_compat.device(x)
     *taps, last = windows.taps()
+    passed = xp.zeros(y.shape, dtype=xp.int32, device=on)  # taps of each window before its maximum
+    searching = xp.ones(y.shape, dtype=xp.bool, device=on)
     for tap in taps:
-        taken = rest * (x[tap] == y)
-        rest -= taken
-        dxp[tap] += taken
-    dxp[last] += rest  # where no tap before it won, the last one did
-    return _crop(dxp, windows)
+        searching &= x[tap] != y
+        passed += searching
+    pixels = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
+    first, *_ = steps = [pixels[tap] for tap in (*taps, last)]
+    steps = xp.asarray([int(step.flat[0]) for step in steps], device=on)
+    return xp.asarray(first, device=on) + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
 
 
 def _avg_forward(
