@@ -24,6 +24,7 @@ from coursekit.arrays import (
     pad_backward,
     per_axis,
     resolve_padding,
+    scatter_add,
     windows,
 )
 
@@ -252,6 +253,20 @@ def test_a_copy_is_new_and_in_c_order(library, rng):
     assert library.numpy(duplicate).flags.c_contiguous
     duplicate[0, 0] = 7
     assert x[0, 0] != 7
+
+
+# scattered sums
+
+
+def test_scattering_is_the_adjoint_of_picking(library, rng):
+    picked, image = rng.standard_normal((2, 3, 11)), rng.standard_normal((2, 3, 5, 7))
+    positions = rng.integers(0, 10, picked.shape)  # ten pixels for eleven values: some meet
+    on = image.reshape(2, 3, 35)
+    expected = (picked * np.take_along_axis(on, positions, axis=2)).sum()
+    values = library.array(picked)
+    positions = torch.from_numpy(positions).to(library.device) if is_torch(values) else positions
+    scattered = library.numpy(scatter_add(values, positions, image.shape))
+    np.testing.assert_allclose((scattered * image).sum(), expected, rtol=library.tolerance)
 
 
 # blocks

@@ -7,6 +7,7 @@ and the size of a piece of work (`batch_blocks`: NumPy wants what fits the cache
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -327,20 +328,24 @@ def _interior(sizes: Sequence[int], pads: Pads) -> tuple:
 
 
 def scatter_add(
-    values: Float[Array, "N M"], positions: Int[Array, "N M"], size: int
-) -> Float[Array, "N {size}"]:
-    """Rows of zeros of this size, with every value added at its position; equal positions add up.
+    values: Float[Array, "N C *out"], positions: Int[Array, "N C *out"], shape: tuple[int, ...]
+) -> Float[Array, "N C *image"]:
+    """Zeros of this shape, in each image of which every value is added at its flat position.
 
-    >>> scatter_add(np.array([[1.0, 2.0, 4.0]]), np.array([[3, 0, 3]]), 4)
-    array([[2., 0., 0., 5.]])
+    >>> scatter_add(np.array([[[1.0, 2.0, 4.0]]]), np.array([[[3, 0, 3]]]), (1, 1, 2, 2))
+    array([[[[2., 0.],
+             [0., 5.]]]])
     """
-    rows = len(values)
-    if is_torch(values):
-        return values.new_zeros(rows, size).scatter_add(1, positions, values)
-    sums = np.zeros(rows * size, values.dtype)
-    starts = size * np.arange(rows)[:, None]
-    np.add.at(sums, (starts + positions).reshape(-1), values.reshape(-1))
-    return sums.reshape(rows, size)
+    xp, on = array_namespace(values), device(values)
+    images, pixels = math.prod(shape[:2]), math.prod(shape[2:])
+    starts = xp.reshape(pixels * xp.arange(images, device=on), (*shape[:2], *(1,) * (positions.ndim - 2)))
+    positions, values = (xp.reshape(a, (-1,)) for a in (positions + starts, values))
+    sums = xp.zeros(images * pixels, dtype=values.dtype, device=on)
+    if is_torch(sums):
+        sums.index_add_(0, positions, values)
+    else:
+        np.add.at(sums, positions, values)
+    return xp.reshape(sums, shape)
 
 
 def batch_blocks(x: Float[Array, "N ..."], item_bytes: int) -> Iterator[slice]:

@@ -383,27 +383,27 @@ def _max_backward(function: str, dy: Array, cache: MaxPoolCache) -> Array:
 
 
 def _unpool_maximum(dy: Array, x: Array, y: Array, windows: Windows) -> Array:
-    xp = array_api_compat.array_namespace(x)
     x, y = _image_to_compare(x, y, windows)
-    images, pixels = math.prod(x.shape[:2]), math.prod(x.shape[2:])
-    found = xp.reshape(_first_maximum(x, y, windows), (images, -1))
-    dxp = scatter_add(xp.reshape(dy, found.shape), found, pixels)
-    return _crop(xp.reshape(dxp, x.shape), windows)
+    winners = _first_maximum(x, y, windows)
+    return _crop(scatter_add(dy, winners, x.shape), windows)
 
 
 def _first_maximum(x: Array, y: Array, windows: Windows) -> Int[Array, "N C *out"]:
-    """Where in its padded image each window's maximum stands: the first one, in row-major order."""
+    """Flat position, in its padded image, of each window's maximum.
+
+    Of equal pixels the first in row-major order: count the taps that a search in this order passes by.
+    """
     xp, on = array_api_compat.array_namespace(x), array_api_compat.device(x)
-    *taps, last = windows.taps()
-    passed = xp.zeros(y.shape, dtype=xp.int32, device=on)  # taps of each window before its maximum
+    taps = list(windows.taps())
     searching = xp.ones(y.shape, dtype=xp.bool, device=on)
-    for tap in taps:
+    passed = xp.zeros(y.shape, dtype=xp.int32, device=on)
+    for tap in taps[:-1]:  # where no tap before it won, the last one did
         searching &= x[tap] != y
         passed += searching
     pixels = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
-    first, *_ = steps = [pixels[tap] for tap in (*taps, last)]
-    steps = xp.asarray([int(step.flat[0]) for step in steps], device=on)
-    return xp.asarray(first, device=on) + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
+    starts = xp.asarray(pixels[taps[0]], device=on)
+    steps = xp.asarray([int(pixels[tap].flat[0]) for tap in taps], device=on)
+    return starts + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
 
 
 def _avg_forward(
