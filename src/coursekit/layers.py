@@ -116,7 +116,8 @@ class Layer:
         return self.with_parameters({name: _convert(p, like) for name, p in self.parameters.items()})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        shapes = (f"{name} {tuple(p.shape)}" for name, p in self.parameters.items())
+        return f"{type(self).__name__}({', '.join(shapes)})"
 
 
 def he(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int) -> np.ndarray:
@@ -485,12 +486,12 @@ class Sequential(Layer):
     >>> rng = np.random.default_rng(0)
     >>> net = Sequential(Conv2d(1, 2, 3, rng=rng), Detector("relu"), Flatten(), Dense(8, 10, rng=rng))
     >>> print(net.summary(np.zeros((1, 1, 4, 4), "float32")))
-    layer             output        parameters
-    Conv2d()          (1, 2, 2, 2)          20
-    Detector('relu')  (1, 2, 2, 2)           0
-    Flatten()         (1, 8)                 0
-    Dense()           (1, 10)               90
-    total                                  110
+    layer                           output        parameters
+    Conv2d(w (2, 1, 3, 3), b (2,))  (1, 2, 2, 2)          20
+    Detector('relu')                (1, 2, 2, 2)           0
+    Flatten()                       (1, 8)                 0
+    Dense(w (8, 10), b (10,))       (1, 10)               90
+    total                                                110
     """
 
     def __init__(self, *layers: Layer) -> None:
