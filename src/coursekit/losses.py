@@ -89,8 +89,8 @@ def cross_entropy_forward(
     Source: goodfellow2016deep, section 6.2.
 
     >>> import numpy as np
-    >>> float(cross_entropy_forward(np.zeros((2, 10)), np.array([3, 7]))[0])
-    2.302585092994046
+    >>> round(float(cross_entropy_forward(np.zeros((2, 10)), np.array([3, 7]))[0]), 6)
+    2.302585
     """
     xp = namespace(z, function="cross_entropy_forward", names=("z",))
     expect_axes("cross_entropy_forward", "z", z, "N K")
