@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -400,10 +400,17 @@ def _first_maximum(x: Array, y: Array, windows: Windows) -> Int[Array, "N C *out
     for tap in taps[:-1]:  # where no tap before it won, the last one did
         searching &= x[tap] != y
         passed += searching
-    pixels = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:])
-    starts = xp.asarray(pixels[taps[0]], device=on)
-    steps = xp.asarray([int(pixels[tap].flat[0]) for tap in taps], device=on)
+    starts, steps = (xp.asarray(positions, device=on) for positions in _flat_positions(windows))
     return starts + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
+
+
+@lru_cache
+def _flat_positions(windows: Windows) -> tuple[Int[np.ndarray, "*out"], Int[np.ndarray, " taps"]]:
+    """Where in the flat padded image each window starts, and how far from there its taps are."""
+    padded = [n + sum(reach) for n, reach in zip(windows.size, windows.reach, strict=True)]
+    pixels = np.arange(math.prod(padded)).reshape(padded)
+    met = [pixels[tap] for tap in windows.taps()]
+    return met[0], np.array([tap.flat[0] for tap in met])
 
 
 def _avg_forward(
