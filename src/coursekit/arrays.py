@@ -1,8 +1,9 @@
 """What NumPy and torch arrays need in common: namespace, padding, sliding windows, output sizes, blocks.
 
 The rest of the package is written against the Python array API standard. Where the library of an array
-matters, the choice is made here: zero-copy views (`windows`), the order of elements in memory (`copy`)
-and the size of a piece of work (`batch_blocks`: NumPy wants what fits the cache, torch the whole batch).
+matters, the choice is made here: zero-copy views (`windows`), the order of elements in memory (`copy`),
+sums at repeated positions (`scatter_add`) and the size of a piece of work (`batch_blocks`: NumPy wants what
+fits the cache, torch the whole batch).
 """
 
 from __future__ import annotations

@@ -388,19 +388,22 @@ def _unpool_maximum(dy: Array, x: Array, y: Array, windows: Windows) -> Array:
     return _crop(scatter_add(dy, winners, x.shape), windows)
 
 
-def _first_maximum(x: Array, y: Array, windows: Windows) -> Int[Array, "N C *out"]:
+def _first_maximum(
+    x: Array, y: Array, windows: Windows
+) -> Int[Array, "N C *out"]:
     """Flat position, in its padded image, of each window's maximum.
 
-    Of equal pixels the first in row-major order: count the taps that a search in this order passes by.
+    Of equal pixels the first in row-major order: count the taps that a
+    search in this order passes by.
     """
     xp, on = array_api_compat.array_namespace(x), array_api_compat.device(x)
-    taps = list(windows.taps())
     searching = xp.ones(y.shape, dtype=xp.bool, device=on)
     passed = xp.zeros(y.shape, dtype=xp.int32, device=on)
-    for tap in taps[:-1]:  # where no tap before it won, the last one did
+    *taps, _last = windows.taps()
+    for tap in taps:  # where no tap before it won, the last one did
         searching &= x[tap] != y
         passed += searching
-    starts, steps = (xp.asarray(positions, device=on) for positions in _flat_positions(windows))
+    starts, steps = (xp.asarray(p, device=on) for p in _flat_positions(windows))
     return starts + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
 
 
