@@ -329,9 +329,10 @@ for f in (0.10, 0.22, 0.30, 0.45):
 #
 # - 1 point: a prediction that stands before the measurement.
 # - 1 point: both tables, 4 paddings by 4 shifts, by code that runs.
-# - 1 point: zeros err less than reflect and replicate, since made-up pixels that are larger make larger errors
-#   (mirrored noise is as loud as the image); all fall for the larger image, where the border is a smaller part
-#   of the whole (about by half, the root of the ratio of the borders' shares).
-# - 1 point: circular padding has no border in a world that wraps around, so the error is rounding at any size.
+# - 1 point: zeros err less than reflect and replicate, since made-up pixels that are larger make larger
+#   errors (mirrored noise is as loud as the image); all fall for the larger image, where the border is a
+#   smaller part of the whole (about by half, the root of the ratio of the borders' shares).
+# - 1 point: circular padding has no border in a world that wraps around, so the error is rounding at any
+#   size.
 #
 # === END MARK SCHEME ===

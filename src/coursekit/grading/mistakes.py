@@ -34,7 +34,7 @@ MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "equivariance": {
         "shared-kernel": ("local-forward", "w[p]) + b[p]", "w[0]) + b[p]"),
-        "invariance": ("equivariance-error", "np.linalg.norm(y_moved - along)", "np.linalg.norm(y_moved - y)"),
+        "invariance": ("equivariance-error", "norm(y_moved - along)", "norm(y_moved - y)"),
         "counted-changes": ("unchanged-share", "(before == after)", "(before != after)"),
         "unfolded-wave": ("apparent-frequency", "abs(turns - round(turns))", "turns % 1"),
     },
