@@ -209,6 +209,22 @@ def test_the_command_line_fails_with_the_reason(tmp_path, monkeypatch, capsys):
     assert "mini.py:1: the first line must be a cell marker" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["release", "check", "demo"])
+def test_a_command_outside_of_a_course_fails_and_leaves_nothing(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert main([command]) == 1
+    assert "run this at the root of the course" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["minni", "Mini"])
+def test_a_misspelt_assignment_is_told_from_those_that_exist(tmp_path, monkeypatch, capsys, name):
+    write(tmp_path, MINI)
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", name]) == 1
+    assert capsys.readouterr().out == f"{name}: not one of mini\n"
+
+
 def test_a_release_with_a_wrong_solution_writes_nothing(tmp_path, monkeypatch, capsys):
     write(tmp_path, MINI.replace("np.where(u > 0", "np.where(u > 1"))
     monkeypatch.chdir(tmp_path)

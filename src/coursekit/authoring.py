@@ -346,10 +346,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(step: Any, names: Sequence[str], root: Path) -> int:
+    known = slugs(root)
+    if not known:
+        print(f"{root} holds no solutions/*.py; run this at the root of the course")
+        return 1
     failed = 0
-    for slug in names or slugs(root):
+    for slug in names or known:
         try:
-            problems = step(slug, root)
+            problems = step(slug, root) if slug in known else [f"not one of {', '.join(known)}"]
         except (SourceError, OSError) as error:
             problems = [str(error)]
         failed += bool(problems)

@@ -191,5 +191,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _demo(root: Path, folder: Path) -> int:
     slugs = sorted(path.parent.name for path in root.glob("solutions/*/*.ipynb"))
-    run(root, folder, slugs)
+    if not slugs:
+        print(f"{root} holds no solutions/*/*.ipynb; run this at the root of the course")
+        return 1
+    try:
+        run(root, folder, slugs)
+    except FileExistsError as error:
+        print(error)
+        return 1
     return 0
