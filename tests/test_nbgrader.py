@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -122,6 +123,17 @@ def test_written_answers_wait_for_a_human_unless_untouched(course, student, scor
         cells = [(grade, grade.cell) for grade in grades if grade.cell.type == "GradeCell"]
         written = [grade for grade, cell in cells if cell.cell_type == "markdown"]
         assert {(grade.auto_score, bool(grade.needs_manual_grade)) for grade in written} == {(score, waits)}
+
+
+def test_feedback_made_again_shows_the_comment_written_meanwhile(course, tmp_path):
+    copy = shutil.copytree(course, tmp_path / "course")
+    with demo.Gradebook(f"sqlite:///{copy / 'gradebook.db'}") as gradebook:
+        (notebook,) = gradebook.find_submission(SLUG, "full").notebooks
+        notebook.comments[0].manual_comment = "Name the other mistakes too."
+        gradebook.db.commit()
+    demo.nbgrader(copy, "generate_feedback", SLUG, "--student=full")
+    page = (copy / "feedback" / "full" / SLUG / f"{SLUG}.html").read_text(encoding="utf-8")
+    assert "Name the other mistakes too." in page
 
 
 def test_validate_tells_a_student_the_mistake_and_passes_the_solution(course):

@@ -35,8 +35,7 @@ def configure(c: Config) -> None:
     _place_folders(c)
     _release(c)
     _execute(c)
-    # Student text and output reach the instructor's browser: no script of theirs may run there.
-    c.HTMLExporter.sanitize_html = True
+    _feedback(c)
 
 
 def _put_alembic_on_path() -> None:
@@ -69,3 +68,10 @@ def _execute(c: Config) -> None:
     c.Execute.extra_arguments = list(KERNEL_ARGUMENTS)
     # Without its cell a check leaves no grade at all; put back, it counts as failed or passed.
     c.OverwriteCells.add_missing_cells = True
+
+
+def _feedback(c: Config) -> None:
+    # A page that exists would be skipped, and points given by hand since would never reach the student.
+    c.GenerateFeedback.force = True
+    # Student text and output reach the instructor's browser: no script of theirs may run there.
+    c.HTMLExporter.sanitize_html = True
