@@ -61,6 +61,8 @@ def test_a_window_larger_than_its_array_is_refused():
         ShapeError, match=r"a window covers \[3, 9\] pixels, x has \[5, 7\] \(x \(2, 5, 7\)\)"
     ):
         windows(np.ones((2, 5, 7)), (3, 5), dilation=(1, 2))
+    with pytest.raises(ShapeError, match=r"a window covers \[1, 1\] pixels, x has \[5\] \(x \(5,\)\)"):
+        windows(np.ones(5), (1, 1))
 
 
 # padding
@@ -121,11 +123,22 @@ def test_padding_with_a_value_is_for_pooling(library):
         ("zeros", ((1, -1),), ValueError, "pad: padding must be >= 0"),
         ("reflect", ((1, 5),), ShapeError, "'reflect' can add at most 4 pixels to an axis of 5"),
         ("circular", ((6, 0),), ShapeError, "'circular' can add at most 5 pixels to an axis of 5"),
+        ("replicate", ((1, 0), (0, 0)), ShapeError, "'replicate' can add at most 0 pixels to an axis of 0"),
     ],
 )
 def test_impossible_padding_is_refused(mode, pads, error, message):
     with pytest.raises(error, match=message):
-        pad(np.ones((2, 5)), pads, mode=mode)
+        pad(np.ones((0, 5)), pads, mode=mode)
+
+
+def test_the_edge_can_be_repeated_more_often_than_the_axis_has_pixels(rng):
+    x = torch.from_numpy(rng.standard_normal((1, 1, 2, 3))).requires_grad_()
+    expected = torch.nn.functional.pad(x, (7, 0, 3, 5), mode="replicate")
+    pads = ((3, 5), (7, 0))
+    np.testing.assert_array_equal(pad(x.detach().numpy(), pads, mode="replicate"), expected.detach())
+    dxp = rng.standard_normal(expected.shape)
+    expected.backward(torch.from_numpy(dxp))
+    np.testing.assert_allclose(pad_backward(dxp, pads, mode="replicate"), x.grad, rtol=1e-12)
 
 
 # sizes
@@ -227,11 +240,25 @@ def test_the_namespace_is_the_arrays_own(library):
         ),
         (np.ones(2, int), np.ones(2, int), "f: x has dtype int64, expected a floating one"),
         (np.ones(2), [1.0, 2.0], "f: w is a list, not an array; convert it, e.g. numpy.asarray"),
+        (None, np.ones(2), "f: x is a NoneType, not an array"),
+        (np.ones(2), np.ma.ones(2), r"f: w is masked, and masks are not kept; use w.filled\(0\)"),
     ],
 )
 def test_arrays_that_do_not_mix_are_refused(x, w, message):
     with pytest.raises(TypeError, match=message):
         namespace(x, w, function="f")
+
+
+def test_a_subclass_belongs_to_the_library_of_its_arrays():
+    class Photograph(np.ndarray):
+        pass
+
+    assert namespace(np.ones(3).view(Photograph), np.ones(2)) is namespace(np.ones(2))
+
+
+def test_nothing_where_an_array_should_be_is_named():
+    with pytest.raises(TypeError, match=r"f: w is None, expected an array with 2 axes \(D K\)"):
+        expect_axes("f", "w", None, "D K")
 
 
 def test_a_missing_batch_axis_is_recognised():

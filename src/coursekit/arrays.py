@@ -50,7 +50,7 @@ def copy(x: Array) -> Array:
 def namespace(
     *arrays: Array, function: str = "namespace", names: Sequence[str] = ("x", "w", "b")
 ) -> ModuleType:
-    """The array API namespace that all arrays share; None entries are skipped.
+    """The array API namespace that all arrays share; None entries after the first are skipped.
 
     names: what the error messages call the arrays, in order.
     Raises TypeError if something is not an array, if libraries, dtypes or devices differ, or if the dtype
@@ -59,14 +59,16 @@ def namespace(
     >>> namespace(np.ones(3), None, np.zeros(2)).__name__
     'array_api_compat.numpy'
     """
-    given = {name: a for name, a in zip(names, arrays, strict=False) if a is not None}
+    given = {name: a for name, a in zip(names, arrays, strict=False) if a is not None or a is arrays[0]}
     for name, a in given.items():
+        if isinstance(a, np.ma.MaskedArray):
+            raise TypeError(f"{function}: {name} is masked, and masks are not kept; use {name}.filled(0)")
         if not is_array_api_obj(a):
             raise TypeError(
                 f"{function}: {name} is a {type(a).__name__}, not an array; "
                 f"convert it, e.g. numpy.asarray({name}, dtype=numpy.float32)"
             )
-    _expect_one(given, "array library", lambda a: type(a).__module__.split(".")[0], function)
+    _expect_one(given, "array library", lambda a: array_namespace(a).__name__.split(".")[-1], function)
     _expect_one(given, "dtype", lambda a: a.dtype, function)
     _expect_one(given, "device", device, function)
     xp = array_namespace(*given.values())
@@ -86,6 +88,8 @@ def _expect_one(given: dict[str, Array], what: str, read: Callable[[Array], Any]
 def expect_axes(function: str, name: str, x: Array, layout: str) -> None:
     """Raise ShapeError unless x has one axis per letter of layout, e.g. "N C H W"."""
     axes = len(layout.split())
+    if x is None:
+        raise TypeError(f"{function}: {name} is None, expected an array with {axes} axes ({layout})")
     if x.ndim != axes:
         hint = f"; {name}[None] adds a batch axis" if layout.startswith("N ") and x.ndim == axes - 1 else ""
         raise ShapeError(
@@ -230,11 +234,11 @@ def windows(
     strides = per_axis(stride, axes, "windows: stride", 1)
     dilations = per_axis(dilation, axes, "windows: dilation", 1)
     covered = [d * (k - 1) + 1 for k, d in zip(sizes, dilations, strict=True)]
-    if any(c > n for c, n in zip(covered, x.shape[-axes:], strict=True)):
+    batch = x.ndim - axes
+    if batch < 0 or any(c > n for c, n in zip(covered, x.shape[batch:], strict=True)):
         raise ShapeError(
             f"windows: a window covers {covered} pixels, x has {list(x.shape[-axes:])} (x {tuple(x.shape)})"
         )
-    batch = x.ndim - axes
     if is_torch(x):
         view = x
         for axis, (length, step) in enumerate(zip(covered, strides, strict=True), start=batch):
@@ -255,9 +259,9 @@ def expect_pads(function: str, x: Array, pads: Pads, mode: str) -> None:
     for size, (before, after) in zip(x.shape[x.ndim - len(pads) :], pads, strict=True):
         if min(before, after) < 0:
             raise ValueError(f"{function}: padding must be >= 0, got {pads}; crop with a slice instead")
-        # A mirror cannot show the edge itself, and no mode but zeros can show what is not there.
-        widest = {"zeros": None, "reflect": size - 1}.get(mode, size)
-        if widest is not None and max(before, after) > widest:
+        # A mirror does not show the edge itself, a circle turns once; an edge repeats without end.
+        widest = {"reflect": max(size - 1, 0), "circular": size}.get(mode, math.inf if size else 0)
+        if mode != "zeros" and max(before, after) > widest:
             raise ShapeError(
                 f"{function}: padding_mode {mode!r} can add at most {widest} pixels to an axis of {size}, "
                 f"got pads {pads} (x {tuple(x.shape)}); pad less or use 'zeros'"
