@@ -327,6 +327,9 @@ X, W, B = np.ones((2, 3, 7, 5)), np.ones((11, 3, 3, 2)), np.ones(11)
             "one device, got x cpu, w cpu, b meta",
         ),
         ((X.tolist(), W), {}, TypeError, "x is a list, not an array"),
+        ((X, None), {}, TypeError, r"w is None, expected an array with 4 axes \(F C/groups KH KW\)"),
+        ((X[:, :0], W[:, :0]), {}, ShapeError, "nothing to convolve with 0 channels and 11 filters"),
+        ((X, W[:0]), {}, ShapeError, "nothing to convolve with 3 channels and 0 filters"),
     ],
 )
 def test_bad_input_is_named_with_its_likely_fix(arguments, options, error, message):

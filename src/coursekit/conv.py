@@ -120,7 +120,7 @@ def conv2d_forward(
     padding_mode: what the added pixels hold: "zeros", "reflect", "replicate" or "circular".
     groups: the channels and the filters are cut into this many groups that do not see each other.
     Returns y and the cache that conv2d_backward needs; x, w and b are never modified.
-    Raises ShapeError if channel counts differ or the padded image is smaller than the kernel.
+    Raises ShapeError if channel counts differ or are 0, or the padded image is smaller than the kernel.
     Source: goodfellow2016deep, section 9.5.
 
     >>> import numpy as np
@@ -243,6 +243,8 @@ def _options(
 
 def _expect_channels(function: str, x: Array, w: Array, groups: int) -> None:
     C, F, shapes = x.shape[1], w.shape[0], f"(x {tuple(x.shape)}, w {tuple(w.shape)})"
+    if C == 0 or F == 0:
+        raise ShapeError(f"{function}: nothing to convolve with {C} channels and {F} filters {shapes}")
     for count, what in ((C, "channels of x"), (F, "filters of w")):
         if count % groups:
             raise ShapeError(f"{function}: groups {groups} does not divide the {count} {what} {shapes}")
