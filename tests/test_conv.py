@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -269,6 +271,19 @@ def test_nan_reaches_the_windows_that_see_it_and_no_others(library, rng):
     expected = np.zeros(y.shape, bool)
     expected[1, :, 3:6, 5:7] = True
     np.testing.assert_array_equal(np.isnan(y), expected)
+
+
+def test_small_images_with_many_filters_take_no_product_per_image(library, rng):
+    N, C, F = 64, 160, 96
+    x, w = (library.array(rng.standard_normal(shape)) for shape in ((N, C, 1, 1), (F, C, 1, 1)))
+    y, cache = conv2d_forward(x, w)
+    tracemalloc.start()
+    dw = library.numpy(conv2d_backward(y, cache).dw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < N * dw.nbytes / 4  # torch's own memory is not traced
+    expected = library.numpy(y)[..., 0, 0].T @ library.numpy(x)[..., 0, 0]
+    np.testing.assert_allclose(dw[..., 0, 0], expected, rtol=library.tolerance, atol=library.tolerance)
 
 
 # bad input

@@ -313,9 +313,17 @@ def _weight_gradient(
     for block in batch_blocks(x, _item_bytes(x, w, HO * WO)):
         met = _met_by_rows(_columns(x[block], w, options), KH, HO, options)
         dy_columns = xp.reshape(dy[block], (met.shape[0], 1, G, F // G, HO * WO))
+        if F // G > HO * WO:  # a product per image would outgrow its columns
+            met, dy_columns = _side_by_side(met), _side_by_side(dy_columns)
         dw += xp.sum(met @ xp.matrix_transpose(dy_columns), axis=0)
     dw = xp.reshape(dw, (KH, G, C, KW, F // G))
     return copy(xp.reshape(xp.permute_dims(dw, (1, 4, 2, 0, 3)), w.shape))
+
+
+def _side_by_side(matrices: Float[Array, "N A G R P"]) -> Float[Array, "1 A G R N*P"]:
+    """The matrices of all images as one, so that a product over their columns also sums over the images."""
+    xp, (N, A, G, R, P) = array_namespace(matrices), matrices.shape
+    return xp.reshape(xp.permute_dims(matrices, (1, 2, 3, 0, 4)), (1, A, G, R, N * P))
 
 
 def _scatter_dx(
