@@ -68,7 +68,7 @@ def hand_ins() -> dict[str, dict[str, nbformat.NotebookNode]]:
 
 def test_stock_nbgrader_makes_the_committed_student_notebook(course):
     name = f"exercises/{SLUG}/{SLUG}.ipynb"
-    assert (course / name).read_bytes() == (ROOT / name).read_bytes()
+    assert (course / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_the_solution_earns_every_point(rows):
