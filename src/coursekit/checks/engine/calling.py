@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import os
 import signal
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ _LIBRARY_FOLDERS = (
     *(sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")),
     str(Path(__file__).parents[2]),
 )
+_ALARM = signal.SIGALRM if hasattr(signal, "SIGALRM") else signal.SIGBREAK
 
 
 @dataclass(frozen=True)
@@ -118,22 +121,33 @@ def seconds_per_call() -> float:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TimeUp in the body after so many seconds; no limit off the main thread or without SIGALRM."""
-    can_limit = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    if seconds is None or not can_limit:
+    """Raise TimeUp in the body after so many seconds; no limit off the main thread."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
         raise TimeUp
 
-    previous = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    previous = signal.signal(_ALARM, stop)
+    call_off = _set_alarm(seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        call_off()
+        signal.signal(_ALARM, previous)
+
+
+def _set_alarm(seconds: float) -> Callable[[], Any]:
+    """Signal the main thread after so many seconds; the result calls that off."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        return partial(signal.setitimer, signal.ITIMER_REAL, 0)
+    # Windows has no such timer; a thread's signal waits until a call into C, a sleep too, has ended.
+    timer = threading.Timer(seconds, _thread.interrupt_main, [_ALARM])
+    timer.daemon = True
+    timer.start()
+    return timer.cancel
 
 
 def _failure(error: BaseException, device: str) -> Failure:
