@@ -30,7 +30,7 @@ def nbval(path: Path) -> subprocess.CompletedProcess:
     options = ["-c", os.devnull, "--rootdir", str(path.parent), "-p", "no:cacheprovider", "-q", "-n", "0"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--nbval", "--nbval-current-env", str(path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=300,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import nbformat
 from nbgrader.api import Gradebook
-from nbgrader.utils import is_solution
+from nbgrader.utils import is_solution, rmtree
 
 from coursekit.checks.engine.report import MIME as SCORE_MIME
 from coursekit.grading.mistakes import MISTAKES
@@ -95,7 +95,8 @@ def make_course(root: Path, folder: Path, slugs: Iterable[str]) -> None:
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise FileExistsError(f"{folder} holds something else; name an empty folder")
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        rmtree(folder)  # nbgrader's: on Windows the graded notebooks, made read-only, need it
     folder.mkdir(parents=True)
     (folder / MARKER).touch()
     shutil.copy(root / "nbgrader_config.py", folder)
@@ -115,15 +116,15 @@ def submit(notebooks: Mapping[str, NotebookNode], slug: str, course: Path) -> No
 def nbgrader(course: Path, *arguments: str) -> str:
     """Run one stock nbgrader command at the root of a course; RuntimeError with its log if it fails."""
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=course, env=_one_thread(), capture_output=True, encoding="utf-8")
+    done = subprocess.run(command, cwd=course, env=_environment(), capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{' '.join(['nbgrader', *arguments])} failed:\n{done.stderr}")
     return done.stdout + done.stderr
 
 
-def _one_thread() -> dict[str, str]:
-    """Assignments are graded side by side, so each kernel keeps to one thread."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+def _environment() -> dict[str, str]:
+    """One thread for a kernel, as assignments are graded side by side; UTF-8 on Windows too."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"}
 
 
 def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
