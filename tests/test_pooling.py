@@ -252,9 +252,11 @@ def test_same_padding_makes_ceil_of_size_over_stride_windows(kind, size, stride,
 
 def test_results_are_new_contiguous_arrays_and_arguments_stay_as_they_were(kind, library, rng):
     forward, backward = pair(kind)
-    for options in (OVERLAPPING, {"kernel": 2}, {"kernel": 1}, {"kernel": 1, "stride": 2}):
+    narrow = {"kernel": (2, 1)}, {"kernel": 1}, {"kernel": 1, "stride": 2}
+    for options in (OVERLAPPING, {"kernel": 2}, *narrow):
         values = rng.normal(size=(2, 3, 7, 5)).astype(library.dtype)
         x = library.array(values)
+        x = x.to(memory_format=torch.channels_last) if library.name == "torch" else x
         y, cache = forward(x, **options)
         slope = rng.normal(size=tuple(y.shape)).astype(library.dtype)
         dy = library.array(slope)

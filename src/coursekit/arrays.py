@@ -369,13 +369,15 @@ def batch_blocks(x: Float[Array, "N ..."], item_bytes: int) -> Iterator[slice]:
 
 
 def map_batch(function: Callable[..., Array], *arrays: Array, item_bytes: int) -> Array:
-    """function over cache-sized blocks of the arrays' batch axis, the results joined along it.
+    """function over cache-sized blocks of the arrays' batch axis, the results joined along it in C order.
 
     function must treat the batch axis item by item. On torch (and for an empty batch) it is called once.
     """
     first = arrays[0]
-    if is_torch(first) or first.shape[0] == 0:
-        return function(*arrays)
+    if is_torch(first):
+        return function(*arrays).contiguous()
+    if first.shape[0] == 0:
+        return np.ascontiguousarray(function(*arrays))
     out = None
     for block in batch_blocks(first, item_bytes):
         part = function(*(a[block] for a in arrays))
