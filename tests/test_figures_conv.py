@@ -110,7 +110,8 @@ def test_three_stages_writes_the_signal_after_every_stage():
     assert texts(axes) == ["in", "1", "2", "3", "conv", "-1", "1", "relu", "0", "1", "pool", "1"]
 
 
-def test_cost_ratios_marks_each_ratio_and_the_line_of_equal_cost():
-    (axes,) = conv.cost_ratios(["fast", "naive"], [0.9, 400.0]).axes
-    assert texts(axes) == ["0.9", "400"]
+def test_cost_ratios_writes_each_ratio_clear_of_the_line_of_equal_cost():
+    (axes,) = conv.cost_ratios(["fast", "naive"], [0.9, 1540.0]).axes
+    assert texts(axes) == ["0.90", "1540"]
+    assert [text.xy[0] for text in axes.texts] == [1, 1540]
     assert [1, 1] in [list(line.get_xdata()) for line in axes.lines]

@@ -345,7 +345,9 @@ def cost_ratios(labels: Sequence[str], ratios: Sequence[float]) -> Figure:
     axes.hlines(labels, 1, ratios, color=BLUE, linewidth=1)
     axes.plot(ratios, labels, "o", color=BLUE)
     for label, ratio in zip(labels, ratios, strict=True):
-        axes.annotate(f"{ratio:.3g}", (ratio, label), xytext=(8, 0), textcoords="offset points", va="center")
+        text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}"
+        right = max(ratio, 1), label  # clear of the dashed line at 1
+        axes.annotate(text, right, xytext=(8, 0), textcoords="offset points", va="center")
     axes.axvline(1, color=GREY, linestyle="--", linewidth=1)
     axes.set(xscale="log", xlabel="time as a multiple of torch's (1 = equal)", xlim=(0.3, 4 * max(ratios)))
     axes.margins(y=0.5 / len(labels))
