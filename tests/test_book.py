@@ -316,9 +316,18 @@ def test_an_example_in_a_docstring_stays_as_it_is():
     assert docstrings.paragraphs(example) == [*example[:3], "", r"x: an image, \|x\| large."]
 
 
+def test_a_figure_scrolls_in_a_box_that_the_keyboard_reaches():
+    image = '<img alt="b" src="c.svg" />'
+    corrected = html.correct(f'<figure id="a">{image}<figcaption>d</figcaption></figure>')
+    box = f'<div class="drawing" tabindex="0">{image}</div>'
+    assert corrected == f'<figure id="a">{box}<figcaption>d</figcaption></figure>'
+    assert ".drawing { overflow-x: auto; }" in (STATIC / "coursekit.css").read_text("utf8")
+
+
 def test_a_corrected_page_is_corrected_once():
     signature = '<dl>\n<dd><em class="sig-param">x</em></dd></dl>'
-    page = f'<script src="a.js"></script><div id="pst-primary-sidebar">{signature}</div>'
+    drawing = '<figure id="a">\n<img alt="b" src="c.svg" />\n</figure>'
+    page = f'<script src="a.js"></script><div id="pst-primary-sidebar">{signature}{drawing}</div>'
     once = html.correct(page)
     assert once != page
     assert html.correct(once) == once

@@ -26,6 +26,8 @@ CORRECTIONS = [
     (r'<summary>(?=<span class="toctree-toggle")', '<summary aria-label="Pages of this part">'),
     # A formula that is wider than a phone scrolls; the keyboard must reach it too.
     (r'<span class="katex-display"(?! tabindex)', r'\g<0> tabindex="0"'),
+    # A figure keeps a readable size on a phone and scrolls as well, without its caption.
+    (r"(<figure [^>]*>\s*)(<img [^>]*>)", r'\1<div class="drawing" tabindex="0">\2</div>'),
     # Roles of the bibliography that no longer exist or want children that it has not.
     (r' role="(?:doc-biblioentry|list)"(?=>| class="citation-list")', ""),
     # A signature's parameters are a list; Sphinx writes descriptions without terms.
