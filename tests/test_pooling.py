@@ -193,9 +193,24 @@ def test_a_tie_goes_where_torch_sends_it(rng):
     np.testing.assert_array_equal(cache.indices, indices.numpy())
 
 
-def test_a_window_of_zeros_has_no_lp_gradient():
-    y, cache = lp_pool2d_forward(np.zeros((1, 1, 2, 2)), 2)
-    np.testing.assert_array_equal(lp_pool2d_backward(np.ones_like(y), cache), 0)
+@pytest.mark.parametrize("p", [1, 2, 2.5])
+def test_a_window_of_zeros_has_no_lp_gradient(p):
+    x = torch.zeros((1, 1, 2, 2), dtype=torch.float64, requires_grad=True)
+    lp_pool2d_forward(x, 2, p=p)[0].sum().backward()
+    y, cache = lp_pool2d_forward(x.detach().numpy(), 2, p=p)
+    for dx in (lp_pool2d_backward(np.ones_like(y), cache), x.grad.numpy()):
+        np.testing.assert_array_equal(dx, 0)
+
+
+def test_a_window_with_an_infinite_pixel_has_an_infinite_norm(library):
+    x = library.array([[[[1, -np.inf], [2, np.inf], [3, 4], [0, 0]]]])
+    np.testing.assert_array_equal(library.numpy(lp_pool2d_forward(x, 2)[0]).ravel(), [np.inf, 5])
+
+
+def test_a_numpy_scalar_as_an_option_does_not_change_the_dtype(library):
+    x = library.array(np.ones((1, 2, 3, 3)))
+    library.numpy(lp_pool2d_forward(x, 2, p=np.float64(3))[0])
+    library.numpy(avg_pool2d_forward(x, 2, divisor=np.int64(3))[0])
 
 
 # The border

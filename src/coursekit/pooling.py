@@ -425,6 +425,8 @@ def _avg_forward(
         divisor = xp.asarray(counts, dtype=x.dtype, device=array_api_compat.device(x))
     elif not divisor > 0:
         raise ValueError(f"{function}: divisor must be > 0, got {divisor!r}")
+    else:
+        divisor = float(divisor)  # a NumPy scalar would decide the dtype of the result
 
     def pool(block: Array) -> Array:
         return _fold(xp.add, _pad(block, windows), windows) / divisor
@@ -473,13 +475,16 @@ def _lp_forward(function: str, x: Array, windows: Windows, p: float) -> tuple[Ar
     xp = namespace(x, function=function)
     if not 1 <= p < math.inf:
         raise ValueError(f"{function}: p must satisfy 1 <= p < infinity to make a norm, got {p!r}")
+    p = float(p)  # a NumPy scalar would decide the dtype of the result
 
     def pool(block: Array) -> Array:
         magnitude = _pad(xp.abs(block), windows)
         # powers of the ratio to the largest pixel: |x|^p itself overflows for large p
         largest = _fold(xp.maximum, magnitude, windows)
-        scale = xp.where(largest == 0, 1, largest)
-        return scale * sum((magnitude[tap] / scale) ** p for tap in windows.taps()) ** (1 / p)
+        scale = xp.where((largest > 0) & (largest < math.inf), largest, 1)
+        total = sum((magnitude[tap] / scale) ** p for tap in windows.taps())
+        # the root of zero has no derivative: autograd is to meet the root of one there, times zero
+        return xp.where(largest == 0, 0, scale) * (total + (largest == 0)) ** (1 / p)
 
     y = map_batch(pool, x, item_bytes=_item_bytes(x, windows))
     return y, LpPoolCache(x, y, p, windows)
