@@ -132,7 +132,9 @@ def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
     make_course(root, folder, slugs)
     for slug in slugs:
         nbgrader(folder, "generate_assignment", slug)
-        submit(hand_ins(slug, folder), slug, folder)
+        class_ = hand_ins(slug, folder)
+        submit(class_, slug, folder)
+        print(f"{slug}: {len(class_)} hand-ins to grade", flush=True)
     with ThreadPoolExecutor(max_workers=2) as pool:
         # A loop outside of a check lasts until nbgrader stops its cell.
         list(pool.map(lambda slug: nbgrader(folder, "autograde", slug, "--Execute.timeout=20"), slugs))
