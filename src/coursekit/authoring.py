@@ -327,7 +327,7 @@ def _strangers(slug: str, root: Path) -> Iterator[str]:
     for folder in ("solutions", "exercises"):
         for path in sorted((root / folder / slug).glob("**/*")):
             if path.is_file() and path.name != f"{slug}.ipynb" and ".ipynb_checkpoints" not in path.parts:
-                yield f"{path.relative_to(root)} does not belong there: nbgrader would hand it out"
+                yield f"{path.relative_to(root).as_posix()} does not belong there: nbgrader would hand it out"
 
 
 # ---------------------------------------------------------------------------------------------------
