@@ -53,7 +53,9 @@ def test_forward_and_backward_agree_with_torch(name, library, rng):
 
 def test_backward_agrees_with_autograd_through_our_own_forward(name, rng):
     forward, backward = pair(name)
-    x = torch.tensor(rng.normal(size=(3, 4, 5)), requires_grad=True)
+    values = rng.normal(size=(3, 4, 5))
+    values[0] = 0  # at the kink, and ties for maxout
+    x = torch.tensor(values, requires_grad=True)
     y, _ = forward(x)
     dy = torch.tensor(rng.normal(size=tuple(y.shape)))
     y.backward(dy)
@@ -114,6 +116,24 @@ def test_nothing_passes_at_the_kink(name):
     forward, backward = pair(name)
     _, cache = forward(np.zeros(3))
     np.testing.assert_array_equal(backward(np.ones(3), cache), 0)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_far_from_zero_every_digit_still_counts(name, library):
+    forward, backward = pair(name)
+    values = np.array([-80.0, -20.0, -10.0, -1.0, 11.0])
+    x = torch.tensor(values, requires_grad=True)
+    expected = TORCH[name](x)
+    expected.sum().backward()
+    y, cache = forward(library.array(values))
+    precise = {"rtol": 1e-6 if library.dtype == "float32" else 1e-13}
+    np.testing.assert_allclose(library.numpy(y), expected.detach().numpy(), **precise)
+    dx = library.numpy(backward(library.array(np.ones(5)), cache))
+    np.testing.assert_allclose(dx[:-1], x.grad.numpy()[:-1], **precise)
+
+
+def test_a_numpy_scalar_as_slope_does_not_change_the_dtype(library):
+    library.numpy(detectors.leaky_relu_forward(library.array([1.0]), slope=np.float64(0.1))[0])
 
 
 def test_leaky_relu_with_slope_one_is_the_identity(rng):
