@@ -169,6 +169,22 @@ def test_labels_that_are_no_class_numbers_are_refused(function, labels, error, m
         function(np.zeros((3, 3)), labels)
 
 
+@pytest.mark.parametrize("function", [cross_entropy_forward, error_rate])
+def test_labels_on_another_device_are_refused(function):
+    with pytest.raises(TypeError, match=f"{function.__name__}: labels are on meta, z is on cpu"):
+        function(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64, device="meta"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64"])
+def test_labels_may_be_integers_of_any_width(dtype, library):
+    z, labels = library.array([[1.0, 2.0, 4.0]]), np.array([2], dtype)
+    labels = torch.from_numpy(labels).to(library.device) if library.name == "torch" else labels
+    loss, cache = cross_entropy_forward(z, labels)
+    assert float(loss) == pytest.approx(0.169846, abs=1e-5)
+    assert float(library.numpy(cross_entropy_backward(cache))[0, 2]) < 0
+    assert error_rate(z, labels) == 0
+
+
 def test_scores_with_a_missing_axis_are_refused():
     with pytest.raises(ShapeError, match=r"cross_entropy_forward: z has 1 axes \(3,\), expected 2 \(N K\)"):
         cross_entropy_forward(np.zeros(3), np.array([0]))

@@ -97,7 +97,7 @@ def cross_entropy_forward(
     _expect_labels("cross_entropy_forward", z, labels)
     _expect_reduction("cross_entropy_forward", reduction, z.shape[0])
     log_p = log_softmax(z, axis=1)
-    surprise = -xp.take_along_axis(log_p, labels[:, None], axis=1)
+    surprise = -xp.take_along_axis(log_p, xp.astype(labels[:, None], xp.int64), axis=1)
     return _reduce(xp, surprise, reduction), CrossEntropyCache(log_p, labels, reduction)
 
 
@@ -177,6 +177,8 @@ def _expect_labels(function: str, z: Array, labels: Array) -> None:
         raise TypeError(
             f"{function}: labels have dtype {labels.dtype}, expected integers: class numbers, not one-hot"
         )
+    if array_api_compat.device(labels) != array_api_compat.device(z):
+        raise TypeError(f"{function}: labels are on {labels.device}, z is on {z.device}; move one of them")
     expect_shape(function, "labels", labels, z.shape[:1], f"one class number per row of z {tuple(z.shape)}")
     _expect_classes(function, labels, z.shape[1])
 
