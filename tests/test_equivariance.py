@@ -94,6 +94,21 @@ def test_an_image_that_the_function_erases_is_refused():
         equivariance_error(lambda x: 0 * x, np.ones((1, 1, 3, 5)), (0, 1))
 
 
+def test_a_constant_whose_mean_is_rounded_is_still_a_constant(library):
+    y = library.array(np.full((2, 3, 5, 7), 0.1))
+    with pytest.raises(ValueError, match=r"f\(x\) is constant"):
+        equivariance_error(lambda x: y, y, (0, 1))
+
+
+def test_a_numpy_scalar_as_shift_does_not_change_the_dtype(library):
+    library.numpy(translate(library.array(np.ones(5)), [np.float64(0.5)]))
+
+
+def test_an_image_that_is_a_list_is_refused_by_name():
+    with pytest.raises(TypeError, match="translate: x is a list, not an array"):
+        translate([1.0, 2.0], [1])
+
+
 @pytest.mark.parametrize(("window", "pixels"), [(2, 1), (3, 1), (5, 2), (7, 5), (3, 3)])
 def test_max_pooled_noise_stays_as_often_as_the_shared_pixels_hold_the_maximum(rng, window, pixels):
     noise = rng.uniform(size=(1, 1, 20011))
@@ -112,6 +127,10 @@ def test_average_pooled_noise_never_stays(rng):
 def test_empty_background_does_not_count_as_unchanged():
     before, after = np.array([0.0, 0.0, 0.0, 2.0, 5.0]), np.array([0.0, 0.0, 0.0, 2.0, 3.0])
     assert unchanged_share(before, after) == 0.5
+
+
+def test_a_share_of_more_units_than_half_precision_can_count():
+    assert unchanged_share(np.ones(70_001, "float16"), np.ones(70_001, "float16")) == 1
 
 
 def test_shares_of_different_shapes_are_refused():
