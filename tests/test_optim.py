@@ -140,6 +140,19 @@ def test_gradients_that_do_not_fit_are_refused_and_change_nothing(gradients, err
     np.testing.assert_array_equal(parameters["w"], 1)
 
 
+def test_a_scalar_that_no_step_can_change_is_refused():
+    with pytest.raises(TypeError, match="SGD.step: b is a NumPy scalar, which no step can change"):
+        SGD(lr=1).step({"b": np.float64(1)}, {"b": np.float64(1)})
+
+
+@pytest.mark.parametrize("optimiser", [SGD(0.1, 0.9, weight_decay=0.1), AdamW(0.1)], ids=["SGD", "AdamW"])
+def test_parameters_that_autograd_watches_are_stepped_unseen(optimiser):
+    w = torch.ones(3, requires_grad=True)
+    (gradient,) = torch.autograd.grad((w**2).sum(), w, create_graph=True)
+    optimiser.step({"w": w}, {"w": gradient})
+    assert w.is_leaf and w.requires_grad and (w < 1).all()
+
+
 def test_the_base_class_alone_cannot_step():
     with pytest.raises(NotImplementedError):
         Optimiser(lr=1).step({"w": np.ones(1)}, {"w": np.ones(1)})

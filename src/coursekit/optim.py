@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 from array_api_compat import array_namespace
 
-from coursekit.arrays import Array, expect_shape, namespace
+from coursekit.arrays import Array, expect_shape, is_torch, namespace
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,7 +44,8 @@ class Optimiser:
         _expect_gradients(f"{type(self).__name__}.step", parameters, gradients)
         self.steps += 1
         for name, parameter in parameters.items():
-            self.update(name, parameter, gradients[name], self.lr * factor, array_namespace(parameter))
+            values = _values(parameter), _values(gradients[name])
+            self.update(name, *values, self.lr * factor, array_namespace(parameter))
 
     def update(self, name: str, parameter: Array, gradient: Array, lr: float, xp: ModuleType) -> None:
         raise NotImplementedError
@@ -187,7 +189,14 @@ def _expect_gradients(
         raise ValueError(f"{function}: parameters and gradients need the same names, unpaired: {odd}")
     for name, parameter in parameters.items():
         namespace(parameter, gradients[name], function=function, names=(name, f"d{name}"))
+        if isinstance(parameter, np.generic):
+            raise TypeError(f"{function}: {name} is a NumPy scalar, which no step can change; use an array")
         expect_shape(function, f"d{name}", gradients[name], parameter.shape, f"the shape of {name}")
+
+
+def _values(a: Array) -> Array:
+    """The same numbers in the same memory, out of autograd's sight."""
+    return a.detach() if is_torch(a) else a
 
 
 def _half_cosine(first: float, last: float, share: float) -> float:
