@@ -217,6 +217,8 @@ def test_per_axis_repeats_or_checks():
         per_axis(0, 2, "stride", 1)
     with pytest.raises(TypeError, match="stride must be an integer or 2 of them, got True"):
         per_axis(True, 2, "stride", 1)
+    with pytest.raises(TypeError, match="^groups must be an integer, got 1.5"):
+        per_axis(1.5, 1, "groups", 1)
 
 
 # arrays and their libraries

@@ -192,18 +192,30 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_history(rng):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"epochs": 0}, "epochs and batch_size must be >= 1, got 0 and 7"),
-        ({"batch_size": 0}, "epochs and batch_size must be >= 1, got 1 and 0"),
+        ({"epochs": 0}, "fit: epochs must be >= 1, got 0"),
+        ({"batch_size": 0}, "fit: batch_size must be >= 1, got 0"),
         ({"x": np.zeros((0, 2)), "labels": np.zeros(0, int)}, r"fit: the data set is empty \(x \(0, 2\)\)"),
         ({"labels": np.zeros(3, int)}, r"fit: x \(70, 2\) needs labels of shape \(70,\), got \(3,\)"),
         ({"labels": np.full(70, 3)}, "labels run from 3 to 3, but z has 3 classes"),
+        ({"labels": [0] * 70}, "fit: labels are a list, not an array"),
+        ({"x": [[0.0, 1.0]] * 70}, "fit: x is a list, not an array"),
+        ({"epochs": 1.5}, "fit: epochs must be an integer, got 1.5"),
+        ({"rng": 0}, "fit: rng must be a numpy.random.Generator such as default_rng"),
+        ({"validation": (np.zeros((5, 2)), np.zeros(3, int))}, r"fit: validation: x \(5, 2\) needs labels"),
     ],
 )
-def test_training_on_nonsense_is_refused(changes, message, rng):
+def test_training_on_nonsense_is_refused_before_the_first_step(changes, message, rng):
     x, labels = clusters(rng)
     arguments = {"x": x, "labels": labels, "epochs": 1, "batch_size": 7, "rng": rng} | changes
-    with pytest.raises(ValueError, match=message):
-        fit(linear(rng), SGD(0.1), **arguments)
+    optimiser = SGD(0.1)
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(linear(rng), optimiser, **arguments)
+    assert optimiser.steps == 0
+
+
+def test_batches_of_no_size_are_refused(rng):
+    with pytest.raises(ValueError, match="evaluate: batch_size must be >= 1, got -1"):
+        evaluate(linear(rng), *clusters(rng), batch_size=-1)
 
 
 def test_evaluating_on_nothing_is_refused(rng):

@@ -114,9 +114,10 @@ def per_axis(value: Size, axes: int, name: str, minimum: int) -> tuple[int, ...]
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,) * axes
     if len(values) != axes:
         raise ValueError(f"{name} has {len(values)} entries, expected one integer or {axes}, got {value!r}")
+    several = f" or {axes} of them" if axes > 1 else ""
     for v in values:
         if isinstance(v, bool) or not isinstance(v, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer or {axes} of them, got {value!r}")
+            raise TypeError(f"{name} must be an integer{several}, got {value!r}")
         if v < minimum:
             raise ValueError(f"{name} must be >= {minimum}, got {value!r}")
     return tuple(int(v) for v in values)

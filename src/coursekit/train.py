@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from array_api_compat import is_array_api_obj
 from tqdm import tqdm
 
-from coursekit.arrays import Array
+from coursekit.arrays import Array, namespace, per_axis
 from coursekit.layers import Layer
 from coursekit.losses import cross_entropy_backward, cross_entropy_forward, error_rate
 from coursekit.optim import Optimiser, Schedule, constant
@@ -80,8 +81,12 @@ def fit(
     Raises ValueError if there is nothing to train on, TrainingError if the loss is no longer finite.
     """
     _expect_examples("fit", x, labels)
-    if epochs < 1 or batch_size < 1:
-        raise ValueError(f"fit: epochs and batch_size must be >= 1, got {epochs} and {batch_size}")
+    (epochs,) = per_axis(epochs, 1, "fit: epochs", 1)
+    (batch_size,) = per_axis(batch_size, 1, "fit: batch_size", 1)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"fit: rng must be a numpy.random.Generator such as default_rng(0), got {rng!r}")
+    if validation is not None:
+        _expect_examples("fit: validation", *validation)
     history, started = History(), time.perf_counter()
     steps = epochs * math.ceil(x.shape[0] / batch_size)
     with tqdm(total=steps, unit="step", disable=None if progress else True) as bar:
@@ -108,6 +113,7 @@ def evaluate(
     Raises ValueError if the set is empty or there are not as many labels as examples.
     """
     _expect_examples("evaluate", x, labels)
+    (batch_size,) = per_axis(batch_size, 1, "evaluate: batch_size", 1)
     loss = wrong = 0.0
     for start in range(0, x.shape[0], batch_size):
         batch = slice(start, start + batch_size)
@@ -147,6 +153,9 @@ def _step(
 
 
 def _expect_examples(function: str, x: Array, labels: Array) -> None:
+    namespace(x, function=function)
+    if not is_array_api_obj(labels):
+        raise TypeError(f"{function}: labels are a {type(labels).__name__}, not an array")
     if x.shape[0] == 0:
         raise ValueError(f"{function}: the data set is empty (x {tuple(x.shape)})")
     if tuple(labels.shape) != (x.shape[0],):
