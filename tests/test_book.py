@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = ROOT / "chapters"
 PACKAGE = ROOT / "src" / "coursekit"
 BUILT = ROOT / "_build" / "html"
-PAGES = sorted(CHAPTERS.rglob("*.md"))
+# JupyterLab leaves copies of the pages that a reader opened.
+PAGES = sorted(path for path in CHAPTERS.rglob("*.md") if ".ipynb_checkpoints" not in path.parts)
 LESSONS = sorted(CHAPTERS.glob("convolution/*.md"))
 SLUGS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
 LIBRARY = ["arrays", "conv", "pooling", "detectors", "losses", "layers", "equivariance", "optim", "train"]

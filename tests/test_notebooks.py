@@ -21,7 +21,8 @@ from coursekit import authoring
 from coursekit.book import execution
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(ROOT.glob("chapters/**/*.md"))
+# JupyterLab leaves copies of the pages that a reader opened.
+PAGES = sorted(path for path in ROOT.glob("chapters/**/*.md") if ".ipynb_checkpoints" not in path.parts)
 CHAPTERS = [path for path in PAGES if "```{code-cell}" in path.read_text(encoding="utf-8")]
 
 
