@@ -86,6 +86,21 @@ def test_a_single_gradient_need_not_be_a_tuple(rng):
         check_gradients(lambda x: (x**2, x), lambda dy, x: x * dy, [x], rng=rng)
 
 
+def test_gradients_may_come_as_a_list(rng):
+    inputs = list(rng.standard_normal((2, 3, 5)))
+
+    def backward(dy, cache):
+        return [dy * cache[1], dy * cache[0]]
+
+    assert check_gradients(lambda x, w: (x * w, (x, w)), backward, inputs, rng=rng) < 1e-8
+
+
+@pytest.mark.parametrize("gradient", [2.0, None])
+def test_a_gradient_that_is_no_array_is_named(gradient, rng):
+    with pytest.raises(GradientError, match=f"dx is a {type(gradient).__name__}, not an array"):
+        check_gradients(lambda x: (2 * x, x), lambda dy, x: gradient, [rng.standard_normal(3)], rng=rng)
+
+
 def test_too_few_gradients_are_reported(rng):
     class Gradients(NamedTuple):
         dx: np.ndarray

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace, device, is_array_api_obj
 
 from coursekit.arrays import Array, namespace
 
@@ -50,7 +50,7 @@ def check_gradients(
 ) -> float:
     """The largest relative error of backward's gradients, each checked in several random directions.
 
-    forward: (*inputs) -> (y, cache).   backward: (dy, cache) -> one gradient, or a tuple of gradients in
+    forward: (*inputs) -> (y, cache).   backward: (dy, cache) -> one gradient, or a tuple or list of them in
     the order of inputs; where it is a named tuple, messages use its names, and None entries are left out.
     The error of a gradient g is |<dy, J v> - <g, v>| / (|dy| |J v| + |g| |v|), so 1 is entirely wrong.
     Raises GradientError if a gradient has another shape than its input or an error above tolerance,
@@ -66,6 +66,8 @@ def check_gradients(
         raise GradientError(f"backward gives {list(gradients)}, but forward has {len(inputs)} inputs")
     worst = 0.0
     for i, (name, gradient) in enumerate(gradients.items()):
+        if not is_array_api_obj(gradient):
+            raise GradientError(f"{name} is a {type(gradient).__name__}, not an array")
         if gradient.shape != inputs[i].shape:
             raise GradientError(
                 f"{name} has shape {tuple(gradient.shape)}, its input {tuple(inputs[i].shape)}"
@@ -92,7 +94,7 @@ def _compare(name: str, dy: Array, expected: Array, gradient: Array, v: Array, t
 
 
 def _named(gradients: Any) -> dict[str, Array]:
-    if not isinstance(gradients, tuple):
+    if not isinstance(gradients, tuple | list):
         return {"dx": gradients}
     names = getattr(gradients, "_fields", [f"gradient {i}" for i in range(len(gradients))])
     return {name: g for name, g in zip(names, gradients, strict=True) if g is not None}
