@@ -164,6 +164,30 @@ def test_a_damaged_file_is_never_used(mnist_folder, folder):
     assert data.handwritten("train").name == "scikit-learn digits 8x8"
 
 
+def test_a_file_that_may_not_be_read_is_as_good_as_missing(mnist_folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("pooch.file_hash", refuse)  # the superuser may read whatever the mode says
+    with pytest.raises(DataUnavailable, match="images-idx3-ubyte.gz in .* cannot be read: Permission"):
+        data.mnist("train")
+    assert data.handwritten("train").name == "scikit-learn digits 8x8"
+
+
+def test_the_folder_may_lie_in_the_home_directory(mnist_folder, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("COURSEKIT_DATA_DIR", f"~/{folder.name}")
+    assert data.mnist("test").name == "MNIST 10k"
+
+
+def test_a_cache_that_cannot_be_written_is_as_good_as_no_network(monkeypatch, tmp_path, no_network):
+    monkeypatch.delenv("COURSEKIT_DATA_DIR", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "file" / "coursekit")
+    with pytest.raises(DataUnavailable, match=r"could not be downloaded from .*\(NotADirectoryError\)"):
+        data.mnist("train")
+
+
 def test_without_a_folder_and_a_network_the_address_is_named(monkeypatch, tmp_path, no_network):
     monkeypatch.delenv("COURSEKIT_DATA_DIR", raising=False)
     monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path)

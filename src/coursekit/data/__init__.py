@@ -104,7 +104,7 @@ def _split(split: str, count: int) -> Int[np.ndarray, " chosen"]:
 def _fetch(name: str) -> Path:
     """Path of a data file whose content has been checked."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    return _from_folder(name, Path(folder)) if folder else _from_cache(name)
+    return _from_folder(name, Path(folder).expanduser()) if folder else _from_cache(name)
 
 
 def _from_folder(name: str, folder: Path) -> Path:
@@ -116,7 +116,10 @@ def _from_folder(name: str, folder: Path) -> Path:
             f"{name} is not in the folder {folder} that {FOLDER_VARIABLE} names; "
             f"put it there, or unset {FOLDER_VARIABLE} to download it"
         )
-    found = pooch.file_hash(str(path))
+    try:
+        found = pooch.file_hash(str(path))
+    except OSError as error:
+        raise DataUnavailable(f"{name} in the folder {folder} cannot be read: {error.strerror}") from error
     if found != SHA256[name]:
         raise DataUnavailable(
             f"{name} in the folder {folder} is damaged or another file: its SHA-256 is {found[:12]}..., "
