@@ -315,6 +315,23 @@ def test_the_summary_adds_up(rng):
     assert table[4].split() == ["total", str(net.parameter_count)]
 
 
+def test_a_detector_shows_its_options():
+    assert repr(Detector("leaky_relu", slope=0.2)) == "Detector('leaky_relu', slope=0.2)"
+
+
+def test_parameters_in_any_memory_layout_go_to_torch(rng):
+    layer = Dense(3, 5, bias=False, rng=rng)
+    mirrored = layer.with_parameters({"w": layer.parameters["w"][::-1]}).to(torch.zeros(1))
+    np.testing.assert_array_equal(mirrored.parameters["w"].numpy(), layer.parameters["w"][::-1])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_locally_connected_layer_lays_its_output_out_in_c_order(bias, library, rng):
+    layer = LocallyConnected2d(1, 2, 3, (5, 7), bias=bias, rng=rng).to(library.array([0.0]))
+    y = layer(library.array(rng.normal(size=(3, 1, 5, 7))))
+    assert library.numpy(y).flags.c_contiguous
+
+
 def test_an_empty_sequence_is_the_identity():
     x = np.ones((2, 3))
     np.testing.assert_array_equal(Sequential()(x), x)
@@ -336,6 +353,7 @@ def test_an_empty_sequence_is_the_identity():
         (lambda r: LocallyConnected2d(3, 5, 4, (3, 3), rng=r), ShapeError, "the kernel covers 4"),
         (lambda r: MaxPool2d(2, strides=1), TypeError, "unexpected keyword argument 'strides'"),
         (lambda r: Detector("rely"), ValueError, "Detector: 'rely' is unknown, expected one of"),
+        (lambda r: Sequential([Flatten()]), TypeError, "Sequential: argument 0 is a list, not a Layer"),
         (lambda r: Detector("relu", slope=1), TypeError, "unexpected keyword argument 'slope'"),
         (
             lambda r: ComplexLayer(Conv2d(1, 1, 1, rng=r), Dense(1, 1, rng=r), MaxPool2d(1)),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from coursekit import detectors
+from coursekit import arrays, detectors
 from coursekit.arrays import (
     Array,
     Padding,
@@ -282,8 +282,8 @@ class LocallyConnected2d(Layer):
         # one matrix product per position: its N windows of K = C KH KW pixels times its F kernels
         rows = (*place.count, x.shape[0], math.prod(w.shape[3:]))
         seen = xp.reshape(xp.permute_dims(view, (2, 3, 0, 1, 4, 5)), rows)
-        y = xp.permute_dims(seen @ xp.matrix_transpose(_kernel_rows(w)), (2, 3, 0, 1))
-        return y + (0 if b is None else b), (seen, place)
+        y = arrays.copy(xp.permute_dims(seen @ xp.matrix_transpose(_kernel_rows(w)), (2, 3, 0, 1)))
+        return (y if b is None else y + b), (seen, place)
 
     def backward(
         self, dy: Float[Array, "N F HO WO"], cache: Any
@@ -423,7 +423,8 @@ class Detector(_Stateless):
         self.name = name
 
     def __repr__(self) -> str:
-        return f"Detector({self.name!r})"
+        options = [f"{k}={v!r}" for k, v in self._options.items()]
+        return f"Detector({', '.join([repr(self.name), *options])})"
 
 
 class Flatten(Layer):
@@ -495,6 +496,9 @@ class Sequential(Layer):
     """
 
     def __init__(self, *layers: Layer) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: argument {i} is a {type(layer).__name__}, not a Layer")
         self.layers = layers
         super().__init__(
             {f"{i}.{name}": p for i, layer in enumerate(layers) for name, p in layer.parameters.items()}
@@ -548,4 +552,6 @@ def _convert(array: Array, like: Array) -> Array:
     xp = namespace(like, function="Layer.to", names=("like",))
     if is_torch(array):
         array = array.detach() if is_torch(like) else array.detach().cpu().numpy()
+    elif is_torch(like):
+        array = arrays.copy(array)  # torch reads no negative strides
     return xp.asarray(array, dtype=like.dtype, device=device(like), copy=True)
