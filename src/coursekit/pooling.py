@@ -407,13 +407,13 @@ def _first_maximum(
     return starts + xp.reshape(xp.take(steps, xp.reshape(passed, (-1,))), y.shape)
 
 
-@lru_cache
+@lru_cache(maxsize=16)  # more than the pooling stages of a network; large images make large entries
 def _flat_positions(windows: Windows) -> tuple[Int[np.ndarray, "*out"], Int[np.ndarray, " taps"]]:
     """Where in the flat padded image each window starts, and how far from there its taps are."""
     padded = [n + sum(reach) for n, reach in zip(windows.size, windows.reach, strict=True)]
     pixels = np.arange(math.prod(padded)).reshape(padded)
     met = [pixels[tap] for tap in windows.taps()]
-    return met[0], np.array([tap.flat[0] for tap in met])
+    return met[0].copy(), np.array([tap.flat[0] for tap in met])  # a view would keep all pixels
 
 
 def _avg_forward(
