@@ -32,6 +32,8 @@ def main() -> None:
         if not options.names or any(name in contest.name for name in options.names):
             results.append(race(contest, options.seed))
             print(as_line(results[-1]), flush=True)
+    if not results:
+        parser.error(f"no contest has a name with any of {options.names} in it")
     if not options.names:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(conditions(options.seed) | {"contests": results}, indent=1) + "\n")
