@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import threading
@@ -344,6 +345,39 @@ def test_a_changed_argument_is_named():
     assert score.points == 0 and "changed its argument w in place; work on a copy" in score.report
 
 
+@pytest.mark.parametrize(
+    ("given", "change"),
+    [
+        ([(3, 1), (5, 2)], lambda given: given.pop()),
+        ([(3, 1), (5, 2)], lambda given: given.reverse()),
+        ({"w": 1.5}, lambda given: given.update(w=2.5)),
+        ({"w": 1.5}, lambda given: given.clear()),
+        ([{"w": 1.5}], lambda given: given[0].update(b=1)),
+    ],
+)
+def test_a_changed_list_or_dictionary_is_noticed(given, change):
+    only = (Case("only", 1, lambda draw: call(copy.deepcopy(given))),)
+    check = Check("toy.length", "length", lambda given: len(given), only)
+
+    def careless(given):
+        length = len(given)
+        change(given)
+        return length
+
+    assert check.grade(len).points == 1
+    score = check.grade(careless)
+    assert score.points == 0 and "changed its argument given" in score.report
+
+
+def test_indices_may_be_of_any_integer_type_but_not_floats():
+    only = (Case("only", 1, lambda draw: call()),)
+    check = Check("toy.indices", "indices", lambda: np.arange(5), only)
+    assert check.grade(lambda: np.arange(5, dtype="int32")).points == 1
+    assert check.grade(lambda: np.arange(5, dtype="uint8")).points == 1
+    assert "result[0] is 1, expected 0" in check.grade(lambda: np.arange(1, 6, dtype="int32")).report
+    assert "dtype float64, expected int64" in check.grade(lambda: np.arange(5.0)).report
+
+
 def test_warnings_and_prints_of_the_student_stay_off_the_screen(capsys):
     def talkative(x, w, *, stride=1):
         print("x" * 1000)
@@ -442,7 +476,7 @@ def test_an_exception_alone_names_no_mistake():
 @pytest.mark.parametrize(
     ("expected", "got", "said"),
     [
-        (3, 3.0, "n is of type float (3), expected int"),
+        (3, 3.0, "n is of type float (3.0), expected int; int(...) and // make one"),
         (3, True, "n is of type bool (True), expected int"),
         (3, 4, "n is 4, expected 3"),
         (3, np.int64(3), None),
@@ -538,7 +572,7 @@ def test_a_shortcut_is_noticed_whatever_its_alias(function, name):
     score = TOY.grade(function)
     assert score.points == 0 and score.misconceptions == ()
     assert score.shortcut.startswith(name)
-    assert f"used {score.shortcut}" in score.report and "build yourself" in score.report
+    assert f"used {score.shortcut}" in score.report and "build it yourself" in score.report
 
 
 @pytest.mark.parametrize(
@@ -628,6 +662,12 @@ def goes_through_numpy(x, w):
     return torch_slide(torch.from_numpy(x.detach().numpy()), w)
 
 
+def picks_by_indices_on_cpu(x, w):
+    import torch
+
+    return torch_slide(x.index_select(1, torch.arange(x.shape[1])), w)
+
+
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -636,12 +676,24 @@ def goes_through_numpy(x, w):
         (looks_at_a_value, "needs a tensor's values on the CPU"),
         (lambda x, w: torch_slide(x, w) + float(x.sum()) * 0, "needs a tensor's values on the CPU"),
         (goes_through_numpy, "needs a tensor's values on the CPU"),
+        (picks_by_indices_on_cpu, "a tensor was created on the CPU"),
     ],
 )
 def test_device_mistakes_are_found_without_a_gpu(function, said):
     score = TORCH_TOY.grade(function)
     assert [o.points for o in score.outcomes if o.case == "another device"] == [0, 0, 0]
     assert said in score.report
+
+
+def test_a_change_in_place_that_autograd_meets_on_its_way_back_is_said_in_words():
+    def reuses_its_buffer(x, w):
+        part = x.clone()
+        y = part[:, 2:] * w[2]
+        part *= 2
+        return y
+
+    score = TORCH_TOY.grade(reuses_its_buffer)
+    assert "changed a tensor in place that autograd needs on its way back" in score.report
 
 
 def test_a_result_cut_off_from_autograd_is_told_for_each_input():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import io
+import operator
 import os
 import signal
 import sysconfig
@@ -81,10 +82,11 @@ class Guard:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if not callable(function):
                 kind = type(function).__name__
-                raise CallFailed(Failure("result", kind, f"is of type {kind}, not a function"))
+                message = f"what you gave is of type {kind}, not a function: give its name, without ()"
+                raise CallFailed(Failure("result", kind, message))
             before = _snapshot(args, kwargs, names)
             result = self._call(function, args, kwargs, device)
-            changed = ", ".join(name for name, array, copy in before if not _equal(array, copy))
+            changed = ", ".join(name for name, value, copy in before if not _equal(value, copy))
             if changed:
                 message = f"changed its argument {changed} in place; work on a copy"
                 raise CallFailed(Failure("changed", changed, message))
@@ -179,28 +181,34 @@ def shorten(text: str, width: int = 160) -> str:
 
 
 def _snapshot(args: tuple, kwargs: dict, names: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
-    """(name, array, copy) of every array among the arguments."""
+    """(name, value, copy) of everything among the arguments that can be changed in place."""
     positional = {names[i] if i < len(names) else str(i + 1): value for i, value in enumerate(args)}
-    found = _arrays({**positional, **kwargs}, "")
-    return [(name, array, _copy(array)) for name, array in found]
+    found = [pair for name, value in {**positional, **kwargs}.items() for pair in _mutables(value, name)]
+    return [(name, value, _copy(value)) for name, value in found]
 
 
-def _copy(array: Any) -> Any:
-    return array.detach().clone() if is_tensor(array) else array.copy()
+def _copy(value: Any) -> Any:
+    return value.detach().clone() if is_tensor(value) else value.copy()
 
 
-def _arrays(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, np.ndarray) or is_tensor(value):
+def _mutables(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Arrays, lists and dictionaries, also inside one another."""
+    if isinstance(value, (np.ndarray, list, dict)) or is_tensor(value):
         yield name, value
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         for key, item in value.items():
-            yield from _arrays(item, f"{name}[{key!r}]" if name else str(key))
+            yield from _mutables(item, f"{name}[{key!r}]")
     elif isinstance(value, (list, tuple)):
         for i, item in enumerate(value):
-            yield from _arrays(item, f"{name}[{i}]")
+            yield from _mutables(item, f"{name}[{i}]")
 
 
-def _equal(array: Any, copy: Any) -> bool:
-    if is_tensor(array):
-        return array.is_meta or _equal(array.detach().cpu().numpy(), copy.cpu().numpy())
-    return np.array_equal(array, copy, equal_nan=array.dtype.kind in "fc")
+def _equal(value: Any, copy: Any) -> bool:
+    """Whether a value is what it was; for a list or dictionary: holds the very items that it held."""
+    if is_tensor(value):
+        return value.is_meta or _equal(value.detach().cpu().numpy(), copy.cpu().numpy())
+    if isinstance(value, dict):
+        return list(value) == list(copy) and _equal(list(value.values()), list(copy.values()))
+    if isinstance(value, list):
+        return len(value) == len(copy) and all(map(operator.is_, value, copy))
+    return np.array_equal(value, copy, equal_nan=value.dtype.kind in "fc")

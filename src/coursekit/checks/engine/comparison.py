@@ -49,7 +49,7 @@ def _array_difference(got: Any, expected: Any, name: str, tolerance: float | Non
         return f"{name} is of type {_type_name(got)}, expected {wanted}"
     if tuple(got.shape) != tuple(expected.shape):
         return f"{name} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
-    if got.dtype != expected.dtype:
+    if not _same_dtype(got, expected):
         return f"{name} has dtype {_dtype(got)}, expected {_dtype(expected)}"
     if is_tensor(expected):
         if got.device != expected.device:
@@ -58,6 +58,12 @@ def _array_difference(got: Any, expected: Any, name: str, tolerance: float | Non
             return None
         got, expected = got.detach().cpu().numpy(), expected.detach().cpu().numpy()
     return _value_difference(got, expected, name, tolerance or TOLERANCE.get(expected.dtype.name, 0.0))
+
+
+def _same_dtype(got: Any, expected: Any) -> bool:
+    """Equal, or both whole numbers in NumPy: np.arange gives int32 on some platforms, int64 on others."""
+    whole = not is_tensor(got) and {got.dtype.kind, expected.dtype.kind} <= {"i", "u"}
+    return whole or got.dtype == expected.dtype
 
 
 def _value_difference(got: np.ndarray, expected: np.ndarray, name: str, tolerance: float) -> str | None:
@@ -93,7 +99,8 @@ def _plain_difference(got: Any, expected: Any, name: str) -> str | None:
     got, expected = _plain(got), _plain(expected)
     # by exact type, so that no object with a helpful __eq__ passes
     if type(got) is not type(expected) and (type(got), type(expected)) != (int, float):
-        return f"{name} is of type {_type_name(got)}{_shown(got)}, expected {_type_name(expected)}"
+        hint = "; int(...) and // make one" if (type(got), type(expected)) == (float, int) else ""
+        return f"{name} is of type {_type_name(got)}{_shown(got)}, expected {_type_name(expected)}{hint}"
     if type(expected) is float:
         if not np.isfinite(got) and np.isfinite(expected):
             return f"{name} is {got}, expected {_show(expected)}"
@@ -117,11 +124,11 @@ def _contrast(got: Any, expected: Any) -> str:
 
 
 def _show(value: Any, digits: int = 5) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, (float, np.floating)) else reprlib.repr(value)
+    return f"{value:.{digits}g}" if isinstance(value, (float, np.floating)) else reprlib.repr(_plain(value))
 
 
 def _shown(value: Any) -> str:
-    return f" ({_show(value)})" if type(value) in (int, float, bool, str, tuple, list) else ""
+    return f" ({reprlib.repr(value)})" if type(value) in (int, float, bool, str, tuple, list) else ""
 
 
 def _type_name(value: Any) -> str:

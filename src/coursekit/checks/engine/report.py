@@ -76,7 +76,7 @@ def write_report(
     """
     head = [f"{check.name}: {sum(o.points for o in outcomes):g} of {check.points} points"]
     if shortcut:
-        head += _wrapped(f"used {shortcut}, which this task asks you to build yourself", "  ")
+        head += _wrapped(f"used {shortcut}, which this task rules out; build it yourself", "  ")
     tail = [line for misconception in mistakes[:2] for line in _explain(misconception)]
     tail += _listing("right", [o for o in outcomes if not o.problem], check)
     if printed:

@@ -9,6 +9,7 @@ from coursekit.checks.engine.calling import CallFailed, Failure
 
 CREATED_ON_CPU = "a tensor was created on the CPU: use x.device, x.new_zeros(...) or torch.zeros_like(...)"
 LEFT_DEVICE = "needs a tensor's values on the CPU: no .item(), .numpy(), .cpu(), .tolist() or if on a tensor"
+CHANGED_IN_PLACE = "changed a tensor in place that autograd needs on its way back; make a new one"
 
 CUT_OFF = Failure("detached", "", "cut off from autograd: by .detach(), .data, torch.no_grad() or NumPy?")
 
@@ -47,6 +48,16 @@ def device_failure(error: Exception) -> Failure:
     return Failure("device", "left" if left else "created", LEFT_DEVICE if left else CREATED_ON_CPU)
 
 
+def _backward_failure(error: RuntimeError, device: str) -> Failure:
+    """What an error means that autograd raised on its way back through a student's function."""
+    if device == "meta":
+        return device_failure(error)
+    if "inplace operation" in str(error):
+        return Failure("exception", "in place", CHANGED_IN_PLACE)
+    text = " ".join(str(error).split())
+    return Failure("exception", "backward", f"autograd could not go back through it: {text[:120]}")
+
+
 def with_gradients(function: Callable, *arrays: Any, **options: Any) -> tuple[Any, ...]:
     """Observe y = function(*arrays) and autograd's gradients of sum(y * dy) with respect to every array.
 
@@ -64,5 +75,8 @@ def with_gradients(function: Callable, *arrays: Any, **options: Any) -> tuple[An
     if not y.requires_grad:
         raise CallFailed(CUT_OFF)
     dy = torch.cos(torch.arange(y.numel(), dtype=y.dtype, device=y.device)).reshape(y.shape)
-    gradients = torch.autograd.grad(y, inputs, dy, allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(y, inputs, dy, allow_unused=True)
+    except RuntimeError as error:  # met going back only: an array of another device, a change in place
+        raise CallFailed(_backward_failure(error, y.device.type)) from error
     return (y.detach(), *(CUT_OFF if gradient is None else gradient for gradient in gradients))
