@@ -14,8 +14,9 @@
 # as often as you like. Your hand-in is graded on other random numbers.
 #
 # **Rules.** NumPy's slicing, arithmetic, `einsum`, `tensordot` and `pad` are yours. What does the whole job
-# (`coursekit.conv`, `np.convolve`, `sliding_window_view`, `scipy`, torch's convolutions) is what you build,
-# so a check that sees it called gives 0. Functions never change their arguments and keep the dtype of `x`.
+# (`coursekit.conv`, `np.convolve`, `sliding_window_view`, `as_strided`, `scipy`) is what you build, so a
+# check that sees it called gives 0; torch is for Task 9 alone, without its convolutions. Functions never
+# change their arguments and keep the dtype of `x`.
 #
 # A later task may call a function of an earlier one. If that one is still wrong, use the book's helper in its
 # place and lose nothing: `arrays.output_size`, `conv.effective_kernel` and `arrays.pad` of `coursekit` are
@@ -297,9 +298,9 @@ checks.conv.receptive_field(receptive_field)
 # | `reflect` | `c b` **a b c d e** `d c` |
 #
 # All three only copy pixels, so each is a list of indices: `x[..., pad_indices(...)]` pads the last axis. For
-# `reflect` above it is `[2, 1, 0, 1, 2, 3, 4, 3, 2]`. Build the indices by arithmetic on the positions
-# `-before, ..., size + after - 1`; `np.pad` is out of bounds in this task. `before` and `after` are smaller
-# than `size`.
+# `reflect` above it is `[2, 1, 0, 1, 2, 3, 4, 3, 2]`. All count from the front, `0` to `size - 1`. Build
+# them by arithmetic on the positions `-before, ..., size + after - 1`; `np.pad` is out of bounds in this
+# task. `before` and `after` are smaller than `size`.
 
 # %% solution="pad-indices"
 def pad_indices(size, before, after, mode):

@@ -65,7 +65,7 @@ SPOILT = [
     ("conv1d_forward", "w[:, :, k])", "w[:, :, -1 - k])", "flipped-kernel", 0),
     ("conv1d_forward", " + b[:, None]", "", "no-bias", 1),
     ("conv1d_forward", ", x.dtype)", ")", "always-float64", 3),
-    ("conv1d_forward", "y += np.einsum", "y = b[:, None] + np.einsum", None, 0),
+    ("conv1d_forward", "y += np.einsum", "y = b[:, None] + np.einsum", "last-tap-only", 0),
     ("conv2d_forward", "w[:, :, k, l])", "w[:, :, -1 - k, -1 - l])", "flipped-kernel", 0),
     ("conv2d_forward", "y + b[:, None, None]", "y + b", "bias-on-columns", 2),
     ("conv2d_forward", "*pads", "*pads[::-1]", "padding-swapped", 3),
@@ -88,7 +88,7 @@ SPOILT = [
     ("receptive_field", "step *= stride", "step += stride - 1", "field-strides-added", 2),
     ("receptive_field", "in layers:", "in layers[::-1]:", "field-backwards", 2),
     ("pad_indices", "last - abs(last - abs(positions))", "positions.clip(0, last)", None, 3),
-    ("pad_indices", "(-before, size + after)", "(-after, size + before)", "sides-swapped", 1),
+    ("pad_indices", "(-before, size + after)", "(-after, size + before)", "sides-swapped", 0),
     ("depthwise_conv2d", "torch.zeros_like(x)", "torch.zeros(x.shape, dtype=x.dtype)", "made-on-cpu", 6),
     ("depthwise_conv2d", "w[:, k, l, None, None]", "w[:, -1 - k, -1 - l, None, None]", "flipped-kernel", 3),
     ("depthwise_conv2d", "xp = x[", "xp = x.detach()[", "detached", 6),
@@ -194,3 +194,11 @@ OTHER_WAYS = {
 def test_another_honest_way_gets_full_marks(name):
     score = CHECKS[name].grade(OTHER_WAYS[name])
     assert score.points == score.total, score.report
+
+
+@pytest.mark.parametrize("rounding", [round, math.ceil])
+def test_a_size_rounded_in_another_way_is_caught(rounding):
+    def size(size, kernel, *, stride=1, before=0, after=0, dilation=1):
+        return rounding((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1
+
+    assert CHECKS["output_size"].grade(size).misconceptions == ("size-rounded-up",)

@@ -85,7 +85,8 @@ output_size = Check(
     terms=("size",),
     cases=(
         Case("a kernel on a row", 1, lambda draw: call(draw.integer(11, 30), 3)),
-        Case("stride 3 with pixels left over", 1, lambda draw: call(3 * draw.integer(4, 9), 5, stride=3)),
+        # 2 of 3 pixels are left over, so that rounding to the nearest shows
+        Case("stride 3 with pixels left over", 1, lambda draw: call(3 * draw.integer(4, 9) + 1, 5, stride=3)),
         Case("padding per side", 1, lambda draw: call(draw.integer(11, 30), 5, before=3, after=1)),
         Case(
             "stride with padding and dilation", 1,
@@ -98,7 +99,8 @@ output_size = Check(
             _size_without_one,
         ),
         Misconception(
-            "size-rounded-up", "A last window that sticks out of the padded row is counted: round down.",
+            "size-rounded-up",
+            "A last window that sticks out of the padded row is counted: // rounds down; round() may not.",
             SIZE, _size_rounded_up,
         ),
         Misconception(
@@ -249,6 +251,14 @@ def _flip(w: Array) -> Array:
     return w[(...,) + (slice(None, None, -1),) * (w.ndim - 2)].copy()
 
 
+def _tap_alone(w: Array, tap: int) -> Array:
+    """The kernel with one tap, the first or the last along every axis, and zeros."""
+    at = (..., *[tap] * (w.ndim - 2))
+    alone = np.zeros_like(w)
+    alone[at] = w[at]
+    return alone
+
+
 def _stretched(w: Array, stride: tuple[int, ...]) -> dict[str, Any]:
     """The options of a stride that was applied to the taps of the kernel."""
     return {"dilation": stride if len(stride) > 1 else stride[0]}
@@ -288,6 +298,14 @@ conv1d_forward = Check(
         Misconception(
             "bias-per-tap", "The bias is added once per tap of the kernel; add it once per output.", FORWARD,
             lambda x, w, b, **o: _conv1d_forward(x, w, w.shape[-1] * b, **o),
+        ),
+        Misconception(
+            "last-tap-only", "Only the last tap is left: = overwrites in the loop, += adds up.", FORWARD,
+            lambda x, w, b, **o: _conv1d_forward(x, _tap_alone(w, -1), b, **o),
+        ),
+        Misconception(
+            "first-tap-only", "Only the first tap is seen: does return stand inside the loop?", FORWARD,
+            lambda x, w, b, **o: _conv1d_forward(x, _tap_alone(w, 0), b, **o),
         ),
         Misconception(
             "last-window-missing", "The last window is missing: n steps make n + 1 windows.", SIZE,
@@ -383,6 +401,14 @@ conv2d_forward = Check(
             "bias-on-columns",
             "y + b runs along the last axis, the columns; b belongs to the filters: b[:, None, None].",
             FORWARD, _conv2d_bias_last_axis,
+        ),
+        Misconception(
+            "last-tap-only", "Only the last tap is left: = overwrites in the loop, += adds up.", FORWARD,
+            lambda x, w, *b, **o: _conv2d_forward(x, _tap_alone(w, -1), *b, **o),
+        ),
+        Misconception(
+            "first-tap-only", "Only the first tap is seen: does return stand inside the loop?", FORWARD,
+            lambda x, w, *b, **o: _conv2d_forward(x, _tap_alone(w, 0), *b, **o),
         ),
         Misconception(
             "last-window-missing",
@@ -913,6 +939,20 @@ def _circular_ends_kept(size, before, after, mode):
     return np.concatenate([row[:before], row, row[size - after :]])
 
 
+def _circular_from_minus_zero(size, before, after, mode):
+    if mode != "circular":
+        return _pad_indices(size, before, after, mode)
+    row = np.arange(size)
+    return np.concatenate([row[-before:], row, row[:after]])
+
+
+def _circular_negative(size, before, after, mode):
+    indices = _pad_indices(size, before, after, mode)
+    if mode == "circular":
+        indices[:before] -= size
+    return indices
+
+
 def _mirrored_circular(size, before, after, mode):
     return _pad_indices(size, before, after, "reflect" if mode == "circular" else mode)
 
@@ -929,7 +969,7 @@ pad_indices = Check(
         Case("replicate", 1, lambda draw: call(draw.integer(7, 12), 2, 3, "replicate")),
         Case("circular", 1, lambda draw: call(draw.integer(7, 12), 2, 3, "circular")),
         Case("reflect", 1, lambda draw: call(draw.integer(7, 12), 3, 2, "reflect")),
-        Case("nothing to add", 1, lambda draw: call(draw.integer(7, 12), 0, 0, "reflect")),
+        Case("nothing to add before", 1, lambda draw: call(draw.integer(7, 12), 0, 3, "circular")),
     ),
     misconceptions=(
         Misconception(
@@ -941,6 +981,17 @@ pad_indices = Check(
             "reflect-not-turned",
             "reflect copies the neighbours in their own order; a mirror turns it round.", MODES,
             _reflect_not_turned,
+        ),
+        Misconception(
+            "circular-from-minus-zero",
+            "row[-before:] for before = 0 is row[0:], all of the row. Work on positions, not on slices.",
+            MODES,
+            _circular_from_minus_zero,
+        ),
+        Misconception(
+            "circular-negative",
+            "Negative indices count from the end, but the task counts all from the front: % size does.",
+            MODES, _circular_negative,
         ),
         Misconception(
             "circular-ends-kept",
@@ -1033,7 +1084,8 @@ def _depthwise_detached(x, w, **options):
 
 
 def _depthwise_case(draw: Draw, mode: str) -> Any:
-    return call(draw(2, 3, 7, 11), draw(3, 3, 5), mode=mode)
+    # small, for loops over single pixels are slow in torch, and right
+    return call(draw(2, 3, 4, 7), draw(3, 3, 5), mode=mode)
 
 
 depthwise_conv2d = Check(
@@ -1090,6 +1142,11 @@ depthwise_conv2d = Check(
         Misconception(
             "always-float32", "The result is float32 whatever comes in: keep x.dtype.", FORWARD,
             _depthwise_float32,
+        ),
+        Misconception(
+            "made-by-torch-zeros",
+            "torch.zeros(shape) makes float32 on the CPU, whatever x is: take x.new_zeros(shape).", FORWARD,
+            lambda x, w, **o: _depthwise_on_cpu(x.float(), w.float(), **o),
         ),
         Misconception(
             "made-on-cpu",
