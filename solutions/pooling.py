@@ -325,8 +325,8 @@ def convolve_backward(dz, x):
 
 # %% [markdown]
 # Assemble one complex layer from it: the convolution stage, which includes a bias for each filter, then the
-# detector stage with a ReLU, then a pooling stage that takes the *average* of squares of `pool` × `pool`
-# pixels side by side. `pool` divides the height and the width that the convolution leaves.
+# detector stage with a ReLU, then a pooling stage that takes the *average* over windows of `pool` × `pool`
+# pixels, side by side. `pool` divides the height and the width that the convolution leaves.
 #
 # By hand: with the 1 × 1 filter `w = 1`, `b = [-2]` and `pool=2`, the image `[[1, 3], [5, 1]]` gives
 # `[[1.0]]`. Write down what each stage passes on. Then swap two of the stages, and see what comes out.
@@ -410,8 +410,8 @@ checks.pooling.cross_entropy_backward(cross_entropy_backward)
 # | dense layer: flatten, times `v`, plus `c` | z (N, K) | `v` (9 F, K), `c` (K,) |
 # | loss: cross-entropy without smoothing | a float | |
 #
-# Write one step of gradient descent. Run forward, run backward, and return the loss *before* the step
-# together with a **new** dictionary that holds each parameter minus `lr` times its gradient. `m.reshape(N,
+# Write one step of gradient descent. Run forward, run backward, and return a tuple: the loss *before* the
+# step, and a **new** dictionary that holds each parameter minus `lr` times its gradient. `m.reshape(N,
 # -1)` flattens; `convolve_backward` is given above. Build it from your functions. This is the one place
 # where an earlier error would follow you: where a cell above is not green yet, you may call the library's
 # stage instead (`from coursekit import pooling, losses`, described in the book's reference).

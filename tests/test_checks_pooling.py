@@ -344,3 +344,30 @@ def test_the_training_step_of_the_checks_is_that_of_torch():
 def test_blur_pooling_of_the_checks_is_a_convolution(rng):
     x = torch.tensor(rng.standard_normal((2, 3, 7, 11)))
     torch.testing.assert_close(checks.blur_pool.reference(x, 2), blur_by_convolution(x, 2))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda loss, new: new, "returned dict with the keys w, b, v, c, expected a tuple (loss,"),
+        (lambda loss, new: (new, loss), "returned a tuple with float"),
+        (lambda loss, new: (loss, {"v": new["v"]}), "returned a tuple with dict with the keys v, expected"),
+        (lambda loss, new: None, "returned NoneType, expected a tuple (loss,"),
+    ],
+)
+@pytest.mark.parametrize("check", [checks.train_step, checks.read_digits], ids=lambda check: check.name)
+def test_a_training_step_of_another_form_is_told_the_form(check, spoil, said):
+    score = check.grade(lambda *args: spoil(*checks.train_step.reference(*args)), watched=False)
+    assert score.points == 0 and said in " ".join(score.report.split())
+
+
+@pytest.mark.parametrize("low", [-1.0, -999.0, -1e6])
+def test_padding_with_a_low_number_does_not_pass_for_minus_infinity(low):
+    def pool(x, kernel, stride, padding):
+        (H, W), (PH, PW) = x.shape[2:], padding
+        framed = np.full((*x.shape[:2], H + 2 * PH, W + 2 * PW), low, x.dtype)
+        framed[:, :, PH : PH + H, PW : PW + W] = x
+        return checks.max_pool_forward.reference(framed, kernel, stride, (0, 0))
+
+    score = checks.max_pool_forward.grade(pool, watched=False)
+    assert [o.case for o in score.outcomes if o.problem][0] == "padding around negative pixels"

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coursekit.arrays import output_size, pad, windows
-from coursekit.checks.engine import Arguments, Case, Check, Draw, Misconception, call, with_gradients
+from coursekit.checks.engine import (
+    Arguments,
+    CallFailed,
+    Case,
+    Check,
+    Draw,
+    Failure,
+    Misconception,
+    call,
+    with_gradients,
+)
 from coursekit.conv import conv2d_backward, conv2d_forward
 from coursekit.pooling import (
     avg_pool2d_backward,
@@ -432,6 +442,11 @@ def _negative(draw: Draw, *shape: int) -> Float[Array, ...]:
     return -1 - np.abs(draw(*shape))
 
 
+def _very_negative(draw: Draw, *shape: int) -> Float[Array, ...]:
+    """Below any number that one might call low enough for padding."""
+    return 1e9 * _negative(draw, *shape)
+
+
 def _pooled(place: tuple, pixels: Callable = Draw.__call__) -> Callable[[Draw], Arguments]:
     """The call of a pooling function at a place, on pixels of some kind."""
     shape, *rest = place
@@ -447,7 +462,7 @@ max_pool_forward = Check(
         Case("windows side by side", 1, _pooled(SIDE_BY_SIDE)),
         Case("overlapping windows", 1, _pooled(OVERLAPPING)),
         Case("gaps between windows", 1, _pooled(GAPS)),
-        Case("padding around negative pixels", 1, _pooled(PADDED, _negative)),
+        Case("padding around negative pixels", 1, _pooled(PADDED, _very_negative)),
         Case("padding and overlap, float32", 1, _pooled(ONE_PIXEL_STEPS), "float32"),
     ),
     misconceptions=(
@@ -457,6 +472,12 @@ max_pool_forward = Check(
             "-inf.",
             MAX,
             lambda x, kernel, stride, padding: _largest(_see(x, kernel, stride, padding)),
+        ),
+        Misconception(
+            "low-number-wins",
+            "The padding is a low number, and some pixels are lower still. Nothing is lower than -inf.",
+            MAX,
+            lambda x, kernel, stride, padding: _largest(_see(x, kernel, stride, padding, -1e4)),
         ),
         Misconception(
             "stride-is-kernel",
@@ -1013,6 +1034,13 @@ lp_pool_backward = Check(
             _wrong_lp_backward(factor=lambda p: 1 / p),
         ),
         Misconception(
+            "small-number-added",
+            "A small number is added to y, which changes every gradient a little: treat windows with y = 0 "
+            "apart (np.where).",
+            BACKWARD,
+            _wrong_lp_backward(outer=lambda y, p: (y + 1e-8) ** (1 - p)),
+        ),
+        Misconception(
             "zero-by-zero",
             "A window of zeros gives 0 / 0 = nan. Its y is 0: let it pass on nothing.",
             BACKWARD,
@@ -1275,6 +1303,13 @@ cross_entropy_forward = Check(
             partial(_cross_entropy, log_p=lambda z: np.log(_softmax(z))),
         ),
         Misconception(
+            "small-number-added",
+            "log(p + 1e-12) stops at -27.6, however wrong the answer is: take the log of the formula, not of "
+            "its result.",
+            SOFTMAX,
+            partial(_cross_entropy, log_p=lambda z: np.log(_softmax(z) + 1e-12)),
+        ),
+        Misconception(
             "softmax-twice",
             "The softmax is applied to probabilities once more, which flattens them.",
             SOFTMAX,
@@ -1467,8 +1502,24 @@ def _observe_step(
     step: Callable, *, x: Float[Array, "N 1 H W"], labels: Array, lr: float, **parameters: Array
 ) -> tuple:
     """What the step returns, as one flat tuple."""
-    loss, new = step(x, labels, parameters, lr)
+    loss, new = _loss_and_parameters(step(x, labels, parameters, lr))
     return (loss, *(new[name] for name in _NAMES))
+
+
+def _loss_and_parameters(result: Any) -> tuple[float, Parameters]:
+    """What a step returned, if it has the form that the task asks for."""
+    wanted = f"expected a tuple (loss, dictionary with the keys {', '.join(_NAMES)})"
+    if not isinstance(result, (tuple, list)) or len(result) != 2:
+        raise CallFailed(Failure("result", "form", f"returned {_form(result)}, {wanted}"))
+    if not isinstance(result[1], dict) or not set(_NAMES) <= set(result[1]):
+        raise CallFailed(Failure("result", "form", f"returned a tuple with {_form(result[1])}, {wanted}"))
+    return tuple(result)
+
+
+def _form(result: Any) -> str:
+    """The type of a result, and the keys of a dictionary."""
+    keys = f" with the keys {', '.join(map(str, result))}" if isinstance(result, dict) else ""
+    return f"{type(result).__name__}{keys}"
 
 
 train_step = Check(
@@ -1480,7 +1531,7 @@ train_step = Check(
     allowed=_STAGES,
     cases=(
         Case("a batch", 0.5, _step_case(5, 2, (3, 1), 7, 0.25)),
-        Case("one image", 0.5, _step_case(1, 3, (2, 5), 11, 0.5)),
+        Case("one image, float32", 0.5, _step_case(1, 3, (2, 5), 11, 0.5), "float32"),
     ),
     misconceptions=(
         Misconception(
@@ -1587,7 +1638,7 @@ def _train(
     losses = []
     for start in [*range(0, len(x), BATCH)] * EPOCHS:
         batch = slice(start, start + BATCH)
-        loss, parameters = step(x[batch], labels[batch], parameters, LEARNING_RATE)
+        loss, parameters = _loss_and_parameters(step(x[batch], labels[batch], parameters, LEARNING_RATE))
         losses.append(loss)
     return losses[0], min(_share_read(x_unseen, labels_unseen, parameters), ENOUGH)
 
@@ -1671,7 +1722,8 @@ blur_pool = Check(
     misconceptions=(
         Misconception(
             "cpu-kernel",
-            "The weights are a tensor on the CPU, wherever x is: use x.new_tensor(...), or plain numbers.",
+            "A tensor is made on the CPU, wherever x is: x.new_tensor(...) for weights (or plain numbers), "
+            "x.new_zeros(...) for a result.",
             ALIASING,
             _blur_with_fixed_kernel,
         ),
