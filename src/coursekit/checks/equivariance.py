@@ -104,6 +104,12 @@ local_forward = Check(
             lambda x, w, b, stride: _local_forward(x, _first_everywhere(w), b, stride),
         ),
         Misconception(
+            "first-position-everywhere",
+            "Kernel and bias of the first position are used everywhere: does p move on?",
+            LOCAL,
+            lambda x, w, b, stride: _local_forward(x, _first_everywhere(w), _first_everywhere(b), stride),
+        ),
+        Misconception(
             "column-by-column",
             "Positions are counted down the columns, p = j * HO + i. They are counted along the rows: "
             "p = i * WO + j.",
