@@ -95,7 +95,7 @@ class Guard:
         return guarded
 
     def _call(self, function: Callable, args: tuple, kwargs: dict, device: str) -> Any:
-        if self._timed_out:  # one cell has 30 s in nbgrader, so a function that loops for ever loops once
+        if self._timed_out:  # nbgrader limits a cell too, so a function that loops for ever loops once
             raise CallFailed(Failure("time", "", "not run, after the time limit in an earlier case"))
         try:
             with self._quiet(), self.watch, time_limit(self._seconds):
