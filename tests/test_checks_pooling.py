@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from solution_text import SolutionText
 
 from coursekit import losses, pooling
-from coursekit.authoring import parse
 from coursekit.checks import Check
 from coursekit.checks import pooling as checks
 
-SOURCE = Path(__file__).parents[1] / "solutions" / "pooling.py"
+SOLUTION = SolutionText("pooling")
 CHECKS = [value for value in list(vars(checks).values()) if isinstance(value, Check)]
-
-
-@cache
-def cells() -> dict[str, str]:
-    """Source of the given and of the solution cells, by grade id."""
-    notebook = parse(SOURCE)
-    marked = [cell for cell in notebook.cells if cell.cell_type == "code" and "nbgrader" in cell.metadata]
-    return {cell.id: cell.source for cell in marked if not cell.source.startswith("checks.")}
-
-
-def written(**changed: tuple[str, str]) -> dict[str, object]:
-    """What the solution's cells define; changed: grade id with underscores -> (right code, wrong code)."""
-    names: dict[str, object] = {}
-    for grade_id, source in cells().items():
-        right, wrong = changed.get(grade_id.replace("-", "_"), ("", ""))
-        assert right in source
-        exec(compile(source.replace(right, wrong), f"<{grade_id}>", "exec"), names)
-    return names
-
-
-def function_of(check: Check, names: dict[str, object]) -> object:
-    """The function that a check is called with in the notebook."""
-    call = re.search(rf"checks\.{re.escape(check.name)}\((\w+)\)", SOURCE.read_text(encoding="utf-8"))
-    return names[call[1]]
 
 
 @pytest.mark.parametrize("seed", ["self-check", "grading"])
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_the_solution_earns_full_marks(check, seed, monkeypatch):
     monkeypatch.setenv("COURSEKIT_CHECK_SEED", seed)
-    score = check.grade(function_of(check, written()))
+    score = check.grade(SOLUTION.function_of(check, SOLUTION.written()))
     assert score.points == score.total, score.report
 
 
@@ -224,18 +196,18 @@ SLIPS = [
 def test_a_slip_in_the_solution_costs_its_points_and_has_its_name(
     grade_id, right, wrong, check, points, name
 ):
-    names = written(**{grade_id.replace("-", "_"): (right, wrong)})
-    score = check.grade(function_of(check, names))
+    names = SOLUTION.written(**{grade_id.replace("-", "_"): (right, wrong)})
+    score = check.grade(SOLUTION.function_of(check, names))
     assert (score.points, next(iter(score.misconceptions), None)) == (points, name), score.report
     assert len(score.report.splitlines()) <= 12
 
 
 def test_an_error_in_one_task_costs_points_in_that_task_alone():
-    names = written(max_pool_forward=("-np.inf, x.dtype)", "0, x.dtype)"))
+    names = SOLUTION.written(max_pool_forward=("-np.inf, x.dtype)", "0, x.dtype)"))
     others = [
         check for check in CHECKS if check not in (checks.max_pool_forward, checks.average_pool_forward)
     ]
-    scores = [check.grade(function_of(check, names)) for check in others]
+    scores = [check.grade(SOLUTION.function_of(check, names)) for check in others]
     assert [score.check for score in scores if score.points < score.total] == []
 
 
@@ -290,7 +262,7 @@ def test_a_shortcut_earns_nothing(check, shortcut):
 
 
 def test_the_library_may_stand_in_for_a_stage_of_the_network():
-    names = written()
+    names = SOLUTION.written()
 
     def max_pool_forward(x, *window):
         return pooling.max_pool2d_forward(x, 2)[0]
