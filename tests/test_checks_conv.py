@@ -6,15 +6,14 @@ import math
 import re
 from pathlib import Path
 
-import jupytext
 import numpy as np
 import pytest
+from solution_text import SolutionText
 
 from coursekit import checks
 
-ASSIGNMENT = Path(__file__).parents[1] / "solutions" / "conv.py"
+SOLUTION = SolutionText("conv")
 CHAPTERS = Path(__file__).parents[1] / "chapters"
-CELLS = [cell for cell in jupytext.read(ASSIGNMENT, fmt="py:percent").cells if cell.cell_type == "code"]
 CHECKS = {
     check.name.removeprefix("conv."): check
     for check in checks.all_checks()
@@ -24,15 +23,8 @@ CHECKS = {
 
 def student(name, old="", new=""):
     """The function of this name from the assignment's solution, with one piece of its text changed."""
-    names = {}
-    for cell in CELLS:
-        source = cell.source
-        if source.startswith(f"def {name}("):
-            assert not old or source.count(old) == 1
-            source = source.replace(old, new) if old else source
-        if not source.startswith("checks."):
-            exec(compile(source, "solution", "exec"), names)
-    return names[name]
+    assert not old or SOLUTION.cells[name.replace("_", "-")].count(old) == 1
+    return SOLUTION.written(**{name: (old, new)})[name]
 
 
 @pytest.mark.parametrize("seed", ["self-check", "grader"])
@@ -44,7 +36,7 @@ def test_the_solution_gets_full_marks_and_takes_no_shortcut(name, seed, monkeypa
 
 
 def test_the_assignment_sends_readers_to_pages_that_bear_the_name():
-    text = ASSIGNMENT.read_text(encoding="utf-8")
+    text = SOLUTION.path.read_text(encoding="utf-8")
     links = re.findall(r"\*([A-Z][^*]+)\*\s+#?\s*\(`(convolution/[\w-]+)`\)", text)
     assert len(links) == 3
     for title, page in links:
