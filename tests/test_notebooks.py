@@ -19,6 +19,7 @@ from myst_parser.config.main import MdParserConfig
 
 from coursekit import authoring
 from coursekit.book import execution
+from coursekit.grading import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
 # JupyterLab leaves copies of the pages that a reader opened.
@@ -31,7 +32,7 @@ def nbval(path: Path) -> subprocess.CompletedProcess:
     options = ["-c", os.devnull, "--rootdir", str(path.parent), "-p", "no:cacheprovider", "-q", "-n", "0"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--nbval", "--nbval-current-env", str(path)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        env={**os.environ, **ONE_THREAD, "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=300,
@@ -66,7 +67,7 @@ def errors() -> dict[Path, str | None]:
 
 def error(cache_path: str, path: Path) -> str | None:
     """Run a chapter unless the book's cache holds it; what runs here serves the book's next build."""
-    os.environ.update(dict.fromkeys(execution.THREAD_VARIABLES, "1"))
+    os.environ.update(ONE_THREAD)
     cache = get_cache(cache_path)
     text = path.read_text(encoding="utf-8")
     reader = create_nb_reader(str(path), MdParserConfig(), NbParserConfig(), text)

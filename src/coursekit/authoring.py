@@ -34,7 +34,7 @@ from nbgrader.utils import determine_grade, is_grade
 from traitlets.config import Config
 
 from coursekit.checks.engine.report import MIME as SCORE_MIME
-from coursekit.grading import KERNEL_ARGUMENTS, configure
+from coursekit.grading import KERNEL_ARGUMENTS, ONE_THREAD, configure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,7 +178,6 @@ def _require_region(source: str, kind: str | None, where: str) -> None:
 
 def execute(notebook: NotebookNode) -> None:
     """Run every cell, errors included, in an empty folder with one thread; the notebook keeps the outputs."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     env = {name: value for name, value in os.environ.items() if name != "COURSEKIT_CHECK_SEED"}
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -190,7 +189,7 @@ def execute(notebook: NotebookNode) -> None:
             shutdown_kernel="immediate",
             resources={"metadata": {"path": folder}},
         )
-        client.execute(env={**env, **threads})
+        client.execute(env={**env, **ONE_THREAD})
 
 
 def keep_comparable_outputs(notebook: NotebookNode) -> None:

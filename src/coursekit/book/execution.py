@@ -24,6 +24,7 @@ from sphinx.util.console import strip_colors
 
 import coursekit
 from coursekit import data
+from coursekit.grading import ONE_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = Path(coursekit.__file__).parent
 LIBRARIES = ("matplotlib", "numpy", "scikit-learn", "torch")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 QUIET = ["--log-level=ERROR"]
@@ -143,7 +143,7 @@ def failure(page: Page, result: ExecutionResult) -> str:
 
 def setup(app: Sphinx) -> None:
     """One thread a kernel: pages run side by side, and their numbers do not depend on the number of cores."""
-    for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, "1")
+    for variable, count in ONE_THREAD.items():
+        os.environ.setdefault(variable, count)
     app.connect("config-inited", choose_cache)
     app.connect("env-before-read-docs", execute_pages)

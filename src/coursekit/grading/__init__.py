@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-__all__ = ["KERNEL_ARGUMENTS", "configure"]
+__all__ = ["KERNEL_ARGUMENTS", "ONE_THREAD", "configure"]
 
 CODE_STUB = "# Write your code here, in place of the next line.\nraise NotImplementedError"
 TEXT_STUB = "*Your answer here.*"
+# For the environment of kernels that run side by side.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 KERNEL_ARGUMENTS = (
     # A coursekit.py beside the notebook must not shadow the package.
     "--InteractiveShellApp.ignore_cwd=True",

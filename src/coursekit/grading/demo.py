@@ -19,6 +19,7 @@ from nbgrader.api import Gradebook
 from nbgrader.utils import is_solution, rmtree
 
 from coursekit.checks.engine.report import MIME as SCORE_MIME
+from coursekit.grading import ONE_THREAD
 from coursekit.grading.mistakes import MISTAKES
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def nbgrader(course: Path, *arguments: str) -> str:
 
 def _environment() -> dict[str, str]:
     """One thread for a kernel, as assignments are graded side by side; UTF-8 on Windows too."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+    return {**os.environ, **ONE_THREAD, "PYTHONUTF8": "1"}
 
 
 def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
