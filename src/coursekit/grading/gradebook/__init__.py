@@ -1,0 +1,1 @@
+"""What the gradebook holds: scores, outcomes, late days, exports."""
