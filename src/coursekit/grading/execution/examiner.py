@@ -1,0 +1,228 @@
+"""Runs one notebook: the student's cells in their process, the tests here, and says what each test earned."""
+
+from __future__ import annotations
+
+import ast
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
+from coursekit.grading.execution.remote import Connection, Student
+from coursekit.grading.execution.shell import Ran, Shell
+from coursekit.grading.gradebook.scoring import score
+from coursekit.grading.records import CellScore, Finding, Job, Result
+
+SAME_PROCESS = "same-process"
+HIDDEN = re.compile(r"^.*BEGIN HIDDEN TESTS.*\n(.*\n)*?.*END HIDDEN TESTS.*$", re.MULTILINE)
+_NOT_SENT = object()
+OUT_OF_TIME = "not run: the time of the whole notebook ({seconds:g} s) was used up before"
+
+
+def examine(job: Job, start: Callable[[], Connection], shell: Shell) -> Result:
+    """Run a job in this process, which is its own; whatever the student's code does, there is a result."""
+    return Examiner(job, start, shell).run()
+
+
+class Examiner:
+    """One notebook on its way from the first cell to the last."""
+
+    def __init__(self, job: Job, start: Callable[[], Connection], shell: Shell) -> None:
+        self._job, self._shell = job, shell
+        self._instructor = Instructor(job.source)
+        self._student = Student(start, job.limits)
+        self._student.pending, self._student.show = self._pending, self._show
+        self._end = time.monotonic() + job.limits.notebook_seconds
+        self._done: set[int] = set()
+        self._tools: set[str] = set()
+        self._tested: set[str] = set()
+        self._shared: dict[str, Any] = {}
+        self._scores: dict[str, CellScore] = {}
+        self._findings: list[Finding] = []
+        shell.recorder.limit = job.limits.output_bytes
+
+    def run(self) -> Result:
+        """Every cell in order."""
+        began = time.monotonic()
+        cells = [dict(cell) for cell in self._job.cells["cells"]]
+        try:
+            for number, cell in enumerate(cells):
+                if cell["cell_type"] == "code":
+                    self._run_cell(cell, number, cells[number + 1 :])
+                elif _is_graded(cell):
+                    self._by_hand(cell)
+        finally:
+            self._student.end()
+        job, usage = self._job, [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return Result(
+            job.student, job.assignment, job.notebook, {**job.cells, "cells": cells}, self._scores,
+            tuple(self._findings), seconds=time.monotonic() - began,
+            cpu_seconds=sum(one.ru_utime + one.ru_stime for one in usage),
+        )  # fmt: skip
+
+    def _run_cell(self, cell: dict[str, Any], number: int, later: list[dict[str, Any]]) -> None:
+        mark = cell["metadata"].get("nbgrader") or {}
+        name = str(mark.get("grade_id") or f"number-{number + 1}")
+        began, lost = time.monotonic(), len(self._student.lost)
+        self._student.deadline = min(self._end, began + self._job.limits.cell_seconds)
+        if began >= self._end:
+            self._skip(cell, mark, name)
+        elif not _is_test(cell):
+            cell["outputs"], _ = self._student.run(cell["source"], name)
+            if mark.get("grade"):
+                self._by_hand(cell)
+        else:
+            ran = self._there(cell, name) if SAME_PROCESS in _tags(cell) else self._test(cell, name, later)
+            cell["outputs"] = ran.outputs
+            self._scores[name] = _scored(cell, mark, ran, time.monotonic() - began)
+        cell["execution_count"] = None if began >= self._end else number + 1
+        self._findings += [
+            Finding("process-ended", f"the student's process ended: {reason}", cell=name, stage="run")
+            for reason in self._student.lost[lost:]
+        ]
+
+    def _skip(self, cell: dict[str, Any], mark: dict[str, Any], name: str) -> None:
+        text = OUT_OF_TIME.format(seconds=self._job.limits.notebook_seconds)
+        cell["outputs"] = [{"output_type": "error", "ename": "TimeUp", "evalue": text, "traceback": [text]}]
+        if not any(finding.kind == "out-of-time" for finding in self._findings):
+            self._findings.append(Finding("out-of-time", text, review=True, cell=name, stage="run"))
+        if mark.get("grade") and not mark.get("solution"):
+            self._scores[name] = CellScore(name, 0.0, float(mark["points"]))
+
+    def _by_hand(self, cell: dict[str, Any]) -> None:
+        """A cell whose points a person gives."""
+        mark = cell["metadata"]["nbgrader"]
+        self._scores[mark["grade_id"]] = CellScore(mark["grade_id"], None, float(mark["points"]))
+
+    # ---- A test cell
+
+    def _there(self, cell: dict[str, Any], name: str) -> Ran:
+        """Run a test in the student's process, as its tag asks."""
+        outputs, success = self._student.run(cell["source"], name)
+        results = [o["data"].get("text/plain") for o in outputs if o["output_type"] == "execute_result"]
+        return Ran(outputs, [_number(text) for text in results], success)
+
+    def _test(self, cell: dict[str, Any], name: str, later: list[dict[str, Any]]) -> Ran:
+        """Run a test here, with the instructor's tools and what the student has made."""
+        source = cell["source"]
+        names = used(source)
+        if names & DYNAMIC:
+            names |= self._student.names
+        try:
+            self._prepare(name, names)
+            self._take(names)
+        except Exception as error:  # the student's process is gone, or gave something that is no data
+            text = f"{type(error).__name__}: {error}"
+            output = {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [text]}
+            return Ran([output], [], False)
+        before = dict(self._shell.user_ns)
+        ran = self._shell.run(source, name)
+        self._tested |= {key for key, value in self._shell.user_ns.items() if before.get(key) is not value}
+        self._give(source, later)
+        return ran
+
+    def _prepare(self, name: str, names: set[str]) -> None:
+        """Run the instructor's statements that the test depends on, unless they have been run."""
+        for tool in self._instructor.needed(name, names):
+            if id(tool) in self._done:
+                continue
+            self._done.add(id(tool))
+            try:
+                exec(compile(ast.Module([tool.code], []), f"<cell {name}>", "exec"), self._shell.user_ns)
+            except Exception:  # then the name comes from the student's process, where it also failed
+                continue
+            self._tools |= tool.binds
+            names |= tool.mentions
+
+    def _take(self, names: set[str]) -> None:
+        """Fetch what the test needs and only the student has."""
+        wanted = sorted(name for name in names if self._is_students(name))
+        for name in set(wanted) - self._student.names:
+            self._shell.user_ns.pop(name, None)
+        values = self._student.fetch(wanted)
+        self._shell.user_ns.update(values)
+        self._shared.update(values)
+        self._student.bound -= set(values)
+
+    def _is_students(self, name: str) -> bool:
+        """Whether a name means the student's object: never that of a tool or a builtin, unless it is an answer."""
+        if name in self._instructor.answers:
+            return name not in self._tested or name in self._student.bound or name in self._shared
+        return name not in self._tools and name not in BUILTINS and (
+            name in self._shared or name not in self._shell.user_ns
+        )  # fmt: skip
+
+    def _pending(self) -> tuple[dict[str, Any], list[str]]:
+        """What the test has bound or deleted of the student's names since the student's code last ran."""
+        here = self._shell.user_ns
+        deleted = [name for name in self._shared if name not in here]
+        changed = {name: here[name] for name, value in self._shared.items() if here.get(name) is not value}
+        for name in deleted:
+            self._shared.pop(name), changed.pop(name, None)
+        self._shared.update(changed)
+        return {name: value for name, value in changed.items() if self._student.can_send(value)}, deleted
+
+    def _give(self, source: str, later: list[dict[str, Any]]) -> None:
+        """Hand on to the student's later cells what they use and the visible part of a test binds."""
+        binds = {name for statement in parse(visible(source)) for name in bound(statement)}
+        wanted = binds - self._student.names
+        if not wanted:
+            return
+        theirs = [cell["source"] for cell in later if cell["cell_type"] == "code" and not _is_test(cell)]
+        for name in wanted.intersection(*[set().union(*map(used, theirs))]) & self._shell.user_ns.keys():
+            self._shared[name] = _NOT_SENT
+
+    def _show(self, outputs: list[dict[str, Any]]) -> None:
+        """What a student's function printed belongs to the test that called it."""
+        for output in outputs:
+            if output["output_type"] == "stream":
+                getattr(sys, output["name"]).write(output["text"])
+            else:
+                self._shell.recorder.add(output)
+
+
+def _scored(cell: dict[str, Any], mark: dict[str, Any], ran: Ran, seconds: float) -> CellScore:
+    from coursekit.checks import Score
+
+    record = next((result.record() for result in ran.results if isinstance(result, Score)), None)
+    maximum = float(mark["points"])
+    points, review = score(maximum, ran.success, ran.results, record, _calls_check(cell["source"]))
+    return CellScore(mark["grade_id"], points, maximum, review, record, seconds)
+
+
+def _calls_check(source: str) -> bool:
+    """Whether a cell is the one line that calls a check of coursekit."""
+    match parse(source):
+        case [ast.Expr(ast.Call(ast.Attribute(ast.Attribute(ast.Name("checks")))))]:
+            return True
+    return False
+
+
+def visible(source: str) -> str:
+    """A test's text without its hidden parts."""
+    return HIDDEN.sub("", source)
+
+
+def _is_test(cell: dict[str, Any]) -> bool:
+    """Whether the cell's points come from running it."""
+    mark = cell["metadata"].get("nbgrader") or {}
+    return bool(mark.get("grade") and not mark.get("solution"))
+
+
+def _is_graded(cell: dict[str, Any]) -> bool:
+    mark = cell["metadata"].get("nbgrader") or {}
+    return bool(mark.get("grade") or mark.get("task")) and "points" in mark
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _number(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text

@@ -1,0 +1,260 @@
+"""An IPython shell without a kernel: runs a cell and gives its outputs as a notebook stores them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+CUT = "\n[output beyond {limit} bytes was cut off]\n"
+
+
+@dataclass
+class Recorder:
+    """The outputs of the cell that is running, up to `limit` bytes.
+
+    results: the objects behind its execute_results.
+    """
+
+    limit: int = 2**20
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    size: int = 0
+    clear_next: bool = False
+
+    def start(self) -> None:
+        """Forget the last cell."""
+        self.outputs, self.results, self.size, self.clear_next = [], [], 0, False
+
+    def stream(self, name: str, text: str) -> None:
+        """Add text to a stream, in one output with the text before it."""
+        room = self._room(len(text))
+        if room:
+            self._clear_if_due()
+            self._append(name, text[:room])
+        self._say_if_cut(len(text))
+
+    def add(self, output: dict[str, Any]) -> None:
+        """Add a display, a result or an error if there is room for it."""
+        size = sum(len(str(value)) for value in output.get("data", output).values())
+        if self._room(size) >= size:
+            self._clear_if_due()
+            self.outputs.append(output)
+        self._say_if_cut(size)
+
+    def update(self, display_id: str, data: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Replace what was displayed under an id."""
+        for output in self.outputs:
+            if output.get("display_id") == display_id:
+                output.update(data=data, metadata=metadata)
+
+    def clear(self, wait: bool) -> None:
+        """Drop the outputs so far, now or when the next one comes."""
+        self.clear_next = wait
+        if not wait:
+            self.outputs.clear()
+
+    def finished(self) -> list[dict[str, Any]]:
+        """The outputs in the form of a notebook."""
+        return [_stored(output) for output in self.outputs]
+
+    def _room(self, size: int) -> int:
+        """How much of so many more bytes still fits; they count as used from here on."""
+        before, self.size = self.size, self.size + size
+        return min(size, max(0, self.limit - before))
+
+    def _say_if_cut(self, size: int) -> None:
+        """Say it where the last so many bytes were the first that did not fit."""
+        if self.size - size <= self.limit < self.size:
+            self._append("stderr", CUT.format(limit=self.limit))
+
+    def _append(self, name: str, text: str) -> None:
+        last = self.outputs[-1] if self.outputs else {}
+        if last.get("output_type") == "stream" and last["name"] == name:
+            last["text"].append(text)
+        else:
+            self.outputs.append({"output_type": "stream", "name": name, "text": [text]})
+
+    def _clear_if_due(self) -> None:
+        if self.clear_next:
+            self.clear(wait=False)
+
+
+def _stored(output: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in output.items() if key != "display_id"}
+    return {**kept, "text": "".join(kept["text"])} if kept["output_type"] == "stream" else kept
+
+
+class Stream(io.TextIOBase):
+    """sys.stdout or sys.stderr of a cell."""
+
+    encoding = "utf-8"
+
+    def __init__(self, recorder: Recorder, name: str, descriptor: int) -> None:
+        self._recorder, self.name, self._descriptor = recorder, name, descriptor
+
+    def write(self, text: str) -> int:
+        """Record text; anything else is a TypeError, as for a file."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        self._recorder.stream(self.name, text)
+        return len(text)
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor that a subprocess would write to."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """False."""
+        return False
+
+
+class Publisher(DisplayPublisher):
+    """Where `display` and the inline backend put their data."""
+
+    def publish(self, data, metadata=None, *, transient=None, update=False, **kwargs):  # noqa: ANN001, ANN003, ANN201
+        """Record a display, or replace the one with the same id."""
+        recorder, display_id = self.shell.recorder, (transient or {}).get("display_id")
+        if update:
+            recorder.update(display_id, _encodable(data), metadata or {})
+            return
+        output = {"output_type": "display_data", "data": _encodable(data), "metadata": metadata or {}}
+        recorder.add({**output, "display_id": display_id} if display_id else output)
+
+    def clear_output(self, wait: bool = False) -> None:
+        """Drop the outputs of the cell so far."""
+        self.shell.recorder.clear(wait)
+
+
+class Hook(DisplayHook):
+    """Records the value of a cell's last line as its execute_result."""
+
+    def write_output_prompt(self) -> None:
+        """Nothing: a notebook shows the prompt itself."""
+
+    def write_format_data(self, format_dict, md_dict=None) -> None:  # noqa: ANN001
+        """Record the value in every format that it has."""
+        self.shell.recorder.add({
+            "output_type": "execute_result",
+            "execution_count": self.prompt_count,
+            "data": _encodable(format_dict),
+            "metadata": md_dict or {},
+        })
+
+    def log_output(self, format_dict) -> None:  # noqa: ANN001
+        """Nothing: there is no log."""
+
+    def finish_displayhook(self) -> None:
+        """Nothing: there is no terminal to flush."""
+
+    def fill_exec_result(self, result) -> None:  # noqa: ANN001
+        """Keep the object itself too: a score is read from it."""
+        super().fill_exec_result(result)
+        self.shell.recorder.results.append(result)
+
+
+def _encodable(data: dict[str, Any]) -> dict[str, Any]:
+    """Image bytes as base64 text; what is no JSON value as text."""
+    from base64 import encodebytes
+
+    return {
+        str(mime): encodebytes(value).decode() if isinstance(value, bytes) else value
+        for mime, value in data.items()
+    }
+
+
+class Compiler(CachingCompiler):
+    """Names the code of a cell after the cell, so that a traceback says where it happened."""
+
+    cell = "cell"
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        """`<cell NAME>` for the cell that is running."""
+        return f"<cell {self.cell}>"
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        """How a traceback announces the cell."""
+        return ("Cell", name[6:-1]) if name.startswith("<cell ") else super().format_code_name(name)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A cell that ran: outputs in the form of a notebook, the results' objects, and whether it got to its end."""
+
+    outputs: list[dict[str, Any]]
+    results: list[Any]
+    success: bool
+
+
+class Shell(InteractiveShell):
+    """IPython's shell with recorded outputs; `Shell.start()` makes the one of this process."""
+
+    displayhook_class = Hook
+    display_pub_class = Publisher
+    compiler_class = Compiler
+
+    @classmethod
+    def start(cls) -> Shell:
+        """Make the process's shell, without history, profile or terminal."""
+        config = Config()
+        config.HistoryManager.enabled = False
+        config.HistoryManager.hist_file = ":memory:"
+        config.InteractiveShell.colors = "neutral"
+        config.InteractiveShell.cache_size = 0
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        return cls.instance(config=config)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.recorder = Recorder()
+        super().__init__(*args, **kwargs)
+
+    def run(self, source: str, name: str) -> Ran:
+        """Run one cell of a notebook; an exception in it becomes an output."""
+        self.recorder.start()
+        self.compile.cell = name
+        previous = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = Stream(self.recorder, "stdout", 1), Stream(self.recorder, "stderr", 2)
+        try:
+            done = self.run_cell(source, store_history=True)
+        finally:
+            sys.stdout, sys.stderr = previous
+        return Ran(self.recorder.finished(), self.recorder.results, done.success)
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        """Record an exception as the error output of a notebook."""
+        try:
+            text = str(evalue)
+        except Exception:  # a student's own exception may fail to describe itself
+            text = ""
+        self.recorder.add(
+            {"output_type": "error", "ename": etype.__name__, "evalue": text, "traceback": list(stb)}
+        )
+
+    def ask_exit(self) -> None:
+        """Nothing: `exit()` in a cell does not end a notebook."""
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Nothing: there is no screen."""
+
+    def system(self, command: str) -> None:
+        """Run `!command` and record what it prints."""
+        import subprocess
+
+        done = subprocess.run(
+            self.var_expand(command, depth=1), shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+        sys.stdout.write(done.stdout)
+        self.user_ns["_exit_code"] = done.returncode

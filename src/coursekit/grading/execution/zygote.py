@@ -1,0 +1,380 @@
+"""Warm processes that are forked for each hand-in, so that the course's imports are paid for once.
+
+An `Executor` starts two of them.  The examiner's zygote forks the process that examines one notebook; that
+one asks the student's zygote for processes to run the student's code in.  The student's zygote has never
+seen a source notebook, a check's cases or a reference solution: what is forked from it cannot hold them.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from coursekit.grading import ONE_THREAD
+from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
+from coursekit.grading.execution.names import Instructor
+from coursekit.grading.records import CellScore, Finding, Job, Result
+
+ENVIRONMENT = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "COURSEKIT_DATA_DIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
+    "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+)  # fmt: skip
+START_SECONDS = 120.0
+GRACE_SECONDS = 20.0
+MESSAGE_BYTES = 2**31
+
+
+class Executor:
+    """Runs jobs in forked processes; a context manager, and safe to use from several threads.
+
+    modules: what the notebooks import, loaded once before the first job.
+    """
+
+    def __init__(self, modules: Iterable[str] = ()) -> None:
+        self._modules = sorted(set(modules))
+
+    @classmethod
+    def for_job(cls, job: Job) -> Executor:
+        """An executor that has loaded what the job's notebook imports."""
+        return cls(Instructor(job.source).modules())
+
+    def __enter__(self) -> Executor:
+        self._folder = Path(tempfile.mkdtemp(prefix="coursekit-grading-"))
+        students, for_examiners = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, examiners = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        hold = [students, for_examiners, examiners]
+        self._processes = [
+            self._start("student", students.fileno(), []),
+            self._start("examiner", examiners.fileno(), [for_examiners.fileno()]),
+        ]
+        for end in hold:
+            end.close()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._control.close()  # both zygotes end when nobody is left to ask
+        for process in self._processes[::-1]:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(self, job: Job) -> Result:
+        """Examine one notebook in processes of its own; a result without scores where that failed."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            try:
+                socket.send_fds(self._control, [b"job"], [theirs.fileno()])
+            except OSError:
+                return failed(job, "the grader's own process is gone")
+            theirs.close()
+            channel = Channel(ours.fileno(), ours.fileno(), MESSAGE_BYTES)
+            return self._result(job, channel)
+
+    def _result(self, job: Job, channel: Channel) -> Result:
+        examiner = None
+        try:
+            channel.send({"scratch": str(self._folder)}, [pickle.dumps(job)])
+            examiner = channel.receive(START_SECONDS)[0]["pid"]
+            message, _ = channel.receive(job.limits.notebook_seconds + GRACE_SECONDS)
+        except ReplyLate:
+            return failed(job, f"it took longer than {job.limits.notebook_seconds:g} s")
+        except ChannelClosed:
+            return failed(job, "the process that examined it ended")
+        finally:
+            _kill(examiner)
+        return _to_result(job, message)
+
+    def _start(self, role: str, control: int, extra: Sequence[int]) -> subprocess.Popen:
+        kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment = {
+            **kept, **ONE_THREAD, "HOME": str(self._folder), "TMPDIR": str(self._folder), "PYTHONSAFEPATH": "1",
+            "IPYTHONDIR": str(self._folder / "ipython"), "MPLCONFIGDIR": str(self._folder / "matplotlib"),
+            "PYTHONUTF8": "1", "COURSEKIT_ZYGOTE": json.dumps([role, control, *extra, self._modules]),
+        }  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env=environment,
+            cwd=self._folder,
+            pass_fds=[control, *extra],
+            stdin=subprocess.DEVNULL,
+        )
+
+
+def failed(job: Job, reason: str) -> Result:
+    """The result of a job that could not be done: nothing is scored, a person must look."""
+    finding = Finding("grader-failed", f"the notebook could not be graded: {reason}", review=True, stage="run")
+    return Result(job.student, job.assignment, job.notebook, job.cells, {}, (finding,))
+
+
+def _kill(pid: int | None) -> None:
+    if pid is not None:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _to_result(job: Job, message: dict[str, Any]) -> Result:
+    scores = {name: CellScore(**fields) for name, fields in message["scores"].items()}
+    findings = tuple(Finding(**fields) for fields in message["findings"])
+    own = {"scores": scores, "findings": findings, "protection": tuple(message["protection"])}
+    return Result(**{**message, **own})
+
+
+# ---------------------------------------------------------------------------------------------------
+# Inside the zygotes
+
+
+def main() -> None:
+    """Be a zygote: load everything, then fork a process for each request until nobody can ask any more."""
+    role, control, *extra, modules = json.loads(os.environ.pop("COURSEKIT_ZYGOTE"))
+    from coursekit.grading.execution.shell import Shell
+
+    shell = Shell.start()
+    warm(shell, modules if role == "examiner" else [name for name in modules if not _is_secret(name)])
+    if role == "student":
+        hide_checks()
+    gc.collect()
+    gc.freeze()
+    serve = {"examiner": _examine, "student": _run_student}[role]
+    with socket.socket(fileno=control) as requests:
+        _fork_for_each(requests, lambda data, descriptors: serve(shell, data, descriptors, extra))
+
+
+def warm(shell: Any, modules: Iterable[str]) -> None:
+    """Load modules, and what the first cell, the first error and the first plot would load."""
+    from coursekit.grading.execution import examiner, student  # noqa: F401
+
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # then the cell that imports it says so
+            continue
+    shell.run("import numpy\nnumpy.zeros(2)", "warm")
+    shell.run("1 / 0", "warm")
+    shell.user_ns.pop("numpy")
+    shell.execution_count = 1
+    if "matplotlib" in sys.modules:
+        import matplotlib.pyplot  # noqa: F401
+
+
+def _is_secret(module: str) -> bool:
+    return module.startswith(("coursekit.checks.", "coursekit.grading."))
+
+
+def hide_checks() -> None:
+    """Put stand-ins in the place of the checks: the student's cells may mention them, no more."""
+    from coursekit import checks
+    from coursekit.checks.engine import shortcuts  # noqa: F401
+
+    for topic in checks.topics():
+        stand_in = _Topic(f"coursekit.checks.{topic}")
+        sys.modules[stand_in.__name__] = stand_in
+        setattr(checks, topic, stand_in)
+
+
+class _Topic(types.ModuleType):
+    """A topic of the checks in which every check does nothing: only the grader's own calls count."""
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _does_nothing
+
+
+def _does_nothing(*functions: Any) -> None:
+    print("(your own calls of a check are not run while your work is graded)")
+
+
+def _fork_for_each(requests: socket.socket, serve: Callable[[bytes, list[int]], None]) -> None:
+    """Fork for every message on the socket; the child serves it and never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
+        if not data:
+            return
+        if os.fork() == 0:
+            requests.close()
+            _serve_and_exit(serve, data, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _reap()
+
+
+def _serve_and_exit(serve: Callable[[bytes, list[int]], None], data: bytes, descriptors: list[int]) -> NoReturn:
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        reseed()
+        serve(data, descriptors)
+    except ChannelClosed:
+        pass
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def reseed() -> None:
+    """Give a forked process its own random numbers, as a fresh process has."""
+    random.seed()
+    if "numpy" in sys.modules:
+        import numpy as np
+
+        np.random.seed()
+
+
+# ---- An examiner's process
+
+
+def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) -> None:
+    from coursekit.grading.execution.examiner import examine
+
+    _die_with_parent()
+    channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
+    message, (pickled,) = channel.receive(START_SECONDS)
+    channel.send({"pid": os.getpid()})
+    job: Job = pickle.loads(pickled)
+    os.environ["NBGRADER_EXECUTION"] = job.execution
+    if job.execution == "validate":
+        os.environ["NBGRADER_VALIDATING"] = "1"
+    if job.seed is not None:
+        os.environ["COURSEKIT_CHECK_SEED"] = job.seed
+    students = StudentZygote(extra[0], job, Path(message["scratch"]))
+    with tempfile.TemporaryDirectory(dir=message["scratch"], ignore_cleanup_errors=True) as folder:
+        lay_out(job.files, Path(folder))
+        os.chdir(folder)
+        result = examine(job, students.start, shell)
+        os.chdir("/")
+    channel.send({**asdict(result), "protection": list(students.protection)})
+
+
+def lay_out(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files that lie beside a notebook."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the zygote ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class StudentZygote:
+    """The way from an examiner's process to the zygote of the students' processes."""
+
+    def __init__(self, control: int, job: Job, scratch: Path) -> None:
+        self.protection: tuple[str, ...] = ()
+        self._control, self._job, self._scratch = control, job, scratch
+
+    def start(self) -> StudentConnection:
+        """A fresh process for the student's code, in a folder of its own."""
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        lay_out(self._job.files, folder)
+        ours, theirs = socket.socketpair()
+        watch, keeper = socket.socketpair()
+        order = {
+            "scratch": str(folder), "limits": asdict(self._job.limits), "gpu": self._job.gpu,
+            "execution": self._job.execution,
+        }  # fmt: skip
+        with socket.socket(fileno=os.dup(self._control)) as control:
+            socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno(), keeper.fileno()])
+        theirs.close(), keeper.close()
+        connection = StudentConnection(ours, watch, folder, self._job.limits.message_bytes)
+        self.protection = connection.started.get("protection", ())
+        return connection
+
+
+class StudentConnection:
+    """A student's process: the channel to it, and the line to its keeper."""
+
+    def __init__(self, ours: socket.socket, watch: socket.socket, folder: Path, limit: int) -> None:
+        self._ours, self._watch, self._folder = ours, watch, folder
+        self._lines = watch.makefile("r")
+        watch.settimeout(START_SECONDS)
+        self.channel = Channel(ours.fileno(), ours.fileno(), limit)
+        self.started = self._line()
+
+    def end(self, seconds: float = 0.0) -> str:
+        """End it and everything that it started; says what had become of it, if it ended by itself in time."""
+        self._ours.close()
+        message = ""
+        try:
+            self._watch.settimeout(seconds or 0.001)
+            message = self._line().get("message", "")
+        except OSError:
+            pass
+        try:
+            self._watch.settimeout(10)
+            self._watch.shutdown(socket.SHUT_WR)  # the keeper ends what is left, and then itself
+            while self._watch.recv(4096):
+                pass
+        except OSError:
+            pass
+        self._watch.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return message
+
+    def _line(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._lines.readline() or "{}")
+        except ValueError:
+            return {}
+
+
+# ---- A student's process
+
+
+def _run_student(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) -> None:
+    from coursekit.grading.execution.sandbox import Policy, keep
+    from coursekit.grading.execution.student import serve
+    from coursekit.grading.records import Limits
+
+    order = json.loads(data)
+    os.environ["NBGRADER_EXECUTION"] = order["execution"]
+    limits = Limits(**order["limits"])
+    policy = Policy(Path(order["scratch"]), hidden=hidden(), limits=limits, gpu=order["gpu"])
+    channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
+    shell.recorder.limit = limits.output_bytes
+    keep(lambda: serve(channel), policy, socket.socket(fileno=descriptors[1]))
+
+
+def hidden() -> tuple[Path, ...]:
+    """Parts of the package that a student's process has no business to read."""
+    package = Path(__file__).parents[2]
+    topics = [path for path in (package / "checks").glob("*") if path.name not in ("__init__.py", "engine")]
+    return (*topics, package / "authoring.py", package / "book")
+
+
+if __name__ == "__main__":
+    main()
