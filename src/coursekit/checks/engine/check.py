@@ -119,7 +119,8 @@ class Check:
 
         watched: look out for shortcuts; wrong variants, which are made from the reference, go without.
         """
-        watch = _watch(functions)((*LIBRARIES[self.library], *self.forbidden), self.allowed) if watched else None
+        forbidden = (*LIBRARIES[self.library], *self.forbidden)
+        watch = _watch(functions)(forbidden, self.allowed) if watched else None
         guard = Guard(watch, seconds_per_call())
         where = [(case, device) for case in self.cases for device in self._devices(case)]
         trials = [self._try(functions, case, device, guard) for case, device in where]

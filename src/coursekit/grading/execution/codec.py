@@ -184,8 +184,8 @@ EXACT: dict[str, type] = {
     **{
         kind.__name__: kind
         for kind in (
-            bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, object,
-            type, slice, type(None),
+            bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range,
+            object, type, slice, type(None),
         )
     },
     **{f"numpy.{kind.__name__}": kind for kind in (*np.sctypeDict.values(), np.ndarray, np.generic)},
@@ -309,14 +309,15 @@ def _build_tensor(
 def _build_named(decoder: Decoder, module: str, name: str, fields: list, nodes: list) -> tuple:
     """A named tuple: of the known class of that name if its fields agree, else of a new one like it."""
     known = getattr(sys.modules.get(module), name, None)
-    if not (isinstance(known, type) and issubclass(known, tuple) and getattr(known, "_fields", None) == tuple(fields)):
+    named = isinstance(known, type) and issubclass(known, tuple) and hasattr(known, "_fields")
+    if not named or list(known._fields) != fields:
         known = collections.namedtuple(name, fields)
     return tuple.__new__(known, [decoder._decode(node) for node in nodes])
 
 
 def _build_generator(decoder: Decoder, name: str, state: Any) -> np.random.Generator:
-    kinds = {kind.__name__: kind for kind in (np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64)}
-    bits = kinds[name]()
+    kinds = np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64
+    bits = {kind.__name__: kind for kind in kinds}[name]()
     bits.state = decoder._decode(state)
     return np.random.Generator(bits)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
-from coursekit.grading.execution.remote import Connection, Student
+from coursekit.grading.execution.remote import Connection, Student, error_output
 from coursekit.grading.execution.shell import Ran, Shell
 from coursekit.grading.gradebook.scoring import score
 from coursekit.grading.records import CellScore, Finding, Job, Result
@@ -56,11 +55,11 @@ class Examiner:
                     self._by_hand(cell)
         finally:
             self._student.end()
-        job, usage = self._job, [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        job, done = self._job, {**self._job.cells, "cells": cells}
+        seconds, cpu_seconds = time.monotonic() - began, time.process_time()
         return Result(
-            job.student, job.assignment, job.notebook, {**job.cells, "cells": cells}, self._scores,
-            tuple(self._findings), seconds=time.monotonic() - began,
-            cpu_seconds=sum(one.ru_utime + one.ru_stime for one in usage),
+            job.student, job.assignment, job.notebook, done, self._scores, tuple(self._findings), (), seconds,
+            cpu_seconds,
         )  # fmt: skip
 
     def _run_cell(self, cell: dict[str, Any], number: int, later: list[dict[str, Any]]) -> None:
@@ -86,7 +85,7 @@ class Examiner:
 
     def _skip(self, cell: dict[str, Any], mark: dict[str, Any], name: str) -> None:
         text = OUT_OF_TIME.format(seconds=self._job.limits.notebook_seconds)
-        cell["outputs"] = [{"output_type": "error", "ename": "TimeUp", "evalue": text, "traceback": [text]}]
+        cell["outputs"] = [error_output("TimeUp", text)]
         if not any(finding.kind == "out-of-time" for finding in self._findings):
             self._findings.append(Finding("out-of-time", text, review=True, cell=name, stage="run"))
         if mark.get("grade") and not mark.get("solution"):
@@ -115,9 +114,7 @@ class Examiner:
             self._prepare(name, names)
             self._take(names)
         except Exception as error:  # the student's process is gone, or gave something that is no data
-            text = f"{type(error).__name__}: {error}"
-            output = {"output_type": "error", "ename": type(error).__name__, "evalue": str(error), "traceback": [text]}
-            return Ran([output], [], False)
+            return Ran([error_output(type(error).__name__, str(error))], [], False)
         before = dict(self._shell.user_ns)
         ran = self._shell.run(source, name)
         self._tested |= {key for key, value in self._shell.user_ns.items() if before.get(key) is not value}
@@ -148,7 +145,7 @@ class Examiner:
         self._student.bound -= set(values)
 
     def _is_students(self, name: str) -> bool:
-        """Whether a name means the student's object: never that of a tool or a builtin, unless it is an answer."""
+        """Whether a name means the student's object: an answer, or what is neither tool nor builtin."""
         if name in self._instructor.answers:
             return name not in self._tested or name in self._student.bound or name in self._shared
         return name not in self._tools and name not in BUILTINS and (

@@ -26,8 +26,8 @@ REFUSED = (
 # What an operator of these would decide about a value of the examiner's.
 _VERDICTS = "eq ne lt le gt ge contains".split()
 _ARITHMETIC = (
-    "add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow and rand "
-    "or ror xor rxor iadd isub imul itruediv"
+    "add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
+    "and rand or ror xor rxor iadd isub imul itruediv"
 ).split()
 _FREE = (
     "len iter next call getitem setitem delitem index int float abs neg pos invert enter exit array round"
@@ -177,7 +177,8 @@ class Proxies:
                 body = {"__module__": "__main__"}
                 self._classes[key] = error if exact else type(str(own_name), (error,), body)
             else:
-                self._classes[key] = self._handle_class(self._at(int(number), name), own_name, special, ancestors)
+                here = self._at(int(number), name)
+                self._classes[key] = self._handle_class(here, own_name, special, ancestors)
         return self._classes[key]
 
     def _handle_class(self, reference: Reference, name: str, special: list, ancestors: list) -> type:

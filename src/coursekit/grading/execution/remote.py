@@ -20,7 +20,7 @@ from coursekit.grading.execution.proxies import Proxies, Reference, RemoteWatch,
 from coursekit.grading.records import Limits
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
-SECRET = ("coursekit.checks", "coursekit.grading", "__main__", "__mp_main__")
+SECRET = ("coursekit.checks.", "coursekit.grading.", "__main__.", "__mp_main__.")
 
 
 class Connection(Protocol):
@@ -80,9 +80,10 @@ class Student:
         """Run a cell of the student's; its outputs, and whether it got to its end."""
         _remember_lines(source, cell)
         try:
-            reply, _ = self._ask({"do": "run", "source": source, "cell": cell}, seconds=self._limits.cell_seconds)
+            message = {"do": "run", "source": source, "cell": cell}
+            reply, _ = self._ask(message, seconds=self._limits.cell_seconds)
         except (ProcessEnded, TimeUp) as error:
-            return [_error(type(error).__name__, str(error))], False
+            return [error_output(type(error).__name__, str(error))], False
         self._learn(reply)
         self._history.append(Request(source, cell))
         return [_checked(output) for output in reply["outputs"]], bool(reply["success"])
@@ -158,7 +159,7 @@ class Student:
         if reference.generation == self.generation:
             return reference.number
         if reference.name is None:
-            raise ProcessEnded("the student's process was started anew, and this object was lost with the old one")
+            raise ProcessEnded("the student's process was started anew; this object went with the old one")
         fresh = reference_of(self.fetch([reference.name]).get(reference.name))
         if fresh is None:
             raise ProcessEnded(f"the student's process was started anew and has no {reference.name}")
@@ -171,7 +172,8 @@ class Student:
         if node[0] == "tensor" and len(node) > 7:
             return _tied(self, int(node[7]), value, [x for x in inputs if getattr(x, "requires_grad", False)])
         if node[0] in ("list", "tuple") and node[1]:
-            return type(value)(self._with_graphs(item, part, inputs) for item, part in zip(value, node[1], strict=True))
+            pairs = zip(value, node[1], strict=True)
+            return type(value)(self._with_graphs(item, part, inputs) for item, part in pairs)
         if node[0] == "dict":
             for key, (_, part) in zip(list(value), node[1], strict=True):
                 value[key] = self._with_graphs(value[key], part, inputs)
@@ -308,7 +310,8 @@ class _Outgoing(Encoder):
         except Exception as error:
             kinds = ", ".join(sorted({type(value).__name__ for value in self._pickled}))
             raise Unencodable(
-                f"{kinds}: cannot be handed to the student's process ({error}); give the cell the tag same-process"
+                f"{kinds}: cannot be handed to the student's process ({error}); "
+                "give the cell the tag same-process"
             ) from error
         message["pickled"] = True
         return [*self.buffers, data]
@@ -317,7 +320,7 @@ class _Outgoing(Encoder):
 def _importable(value: Any) -> bool:
     """Whether the student's process finds the same function or class under its name, and may."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not module or not name or "<" in name or any(module == one or module.startswith(one + ".") for one in SECRET):
+    if not module or not name or "<" in name or f"{module}.".startswith(SECRET):
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -396,8 +399,10 @@ def _remember_lines(source: str, cell: str) -> None:
     linecache.cache[name] = (len(source), None, lines, name)
 
 
-def _error(name: str, text: str) -> dict[str, Any]:
-    return {"output_type": "error", "ename": name, "evalue": text, "traceback": [f"{name}: {text}"]}
+def error_output(name: str, text: str, lines: Sequence[str] = ()) -> dict[str, Any]:
+    """An error as a notebook stores it."""
+    traceback = [str(line) for line in lines] or [f"{name}: {text}"]
+    return {"output_type": "error", "ename": name, "evalue": text, "traceback": traceback}
 
 
 def _checked(output: Any) -> dict[str, Any]:
@@ -406,12 +411,9 @@ def _checked(output: Any) -> dict[str, Any]:
         case {"output_type": "stream", "name": "stdout" | "stderr" as name, "text": str(text)}:
             return {"output_type": "stream", "name": name, "text": text}
         case {"output_type": "error", "ename": str(), "evalue": str(), "traceback": list(lines)}:
-            return {**_only(output, "output_type", "ename", "evalue"), "traceback": [str(line) for line in lines]}
-        case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data), "metadata": dict(metadata)}:
+            return error_output(output["ename"], output["evalue"], lines)
+        case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)}:
+            metadata = output.get("metadata") if isinstance(output.get("metadata"), dict) else {}
             count = {"execution_count": None} if kind == "execute_result" else {}
             return {"output_type": kind, "data": data, "metadata": metadata, **count}
     raise BadData("an output is no output")
-
-
-def _only(output: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: output[key] for key in keys}

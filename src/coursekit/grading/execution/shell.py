@@ -124,7 +124,7 @@ class Stream(io.TextIOBase):
 class Publisher(DisplayPublisher):
     """Where `display` and the inline backend put their data."""
 
-    def publish(self, data, metadata=None, *, transient=None, update=False, **kwargs):  # noqa: ANN001, ANN003, ANN201
+    def publish(self, data, metadata=None, *, transient=None, update=False, **kwargs):
         """Record a display, or replace the one with the same id."""
         recorder, display_id = self.shell.recorder, (transient or {}).get("display_id")
         if update:
@@ -191,7 +191,7 @@ class Compiler(CachingCompiler):
 
 @dataclass(frozen=True)
 class Ran:
-    """A cell that ran: outputs in the form of a notebook, the results' objects, and whether it got to its end."""
+    """A cell that ran: its outputs as a notebook stores them, its results, whether it got to its end."""
 
     outputs: list[dict[str, Any]]
     results: list[Any]

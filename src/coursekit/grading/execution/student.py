@@ -24,12 +24,13 @@ from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencod
 from coursekit.grading.execution.shell import Shell, Stream
 
 FUNCTIONS = (
-    types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType, np.ufunc, partial,
+    types.FunctionType, types.MethodType, types.BuiltinFunctionType, types.MethodWrapperType, np.ufunc,
+    partial,
 )  # fmt: skip
 SPECIAL = (
-    "len iter next call getitem setitem delitem contains eq ne lt le gt ge bool int float index hash str repr "
-    "abs neg pos invert add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv mod rmod "
-    "pow rpow and rand or ror xor rxor iadd isub imul itruediv enter exit array round"
+    "len iter next call getitem setitem delitem contains eq ne lt le gt ge bool int float index hash str "
+    "repr abs neg pos invert add radd sub rsub mul rmul matmul rmatmul truediv rtruediv floordiv rfloordiv "
+    "mod rmod pow rpow and rand or ror xor rxor iadd isub imul itruediv enter exit array round"
 ).split()
 _OWN_NAMES = re.compile(r"_(i*|\d+|i\d+|oh|ih|dh|_+|exit_code)|In|Out|exit|quit|open|get_ipython|__\w+__")
 
@@ -81,7 +82,8 @@ class Agent:
 
     def _do_get(self, request: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
         names = self._names()
-        return {"values": {name: self._node(encoder, names[name]) for name in request["names"] if name in names}}
+        wanted = [name for name in request["names"] if name in names]
+        return {"values": {name: self._node(encoder, names[name]) for name in wanted}}
 
     def _do_call(self, request: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
         """Call an object, or an operator on it, and tell the result and which arguments changed."""
@@ -278,8 +280,8 @@ class Agent:
 def _special(name: str) -> Callable:
     """The operation behind a special method."""
     simple = {
-        "len": len, "iter": iter, "next": next, "bool": bool, "int": int, "float": float, "hash": hash, "str": str,
-        "repr": repr, "abs": abs, "array": np.asarray, "round": round,
+        "len": len, "iter": iter, "next": next, "bool": bool, "int": int, "float": float, "hash": hash,
+        "str": str, "repr": repr, "abs": abs, "array": np.asarray, "round": round,
         "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
         "contains": operator.contains, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
         "invert": operator.invert, "dir": dir,

@@ -31,8 +31,8 @@ from coursekit.grading.execution.names import Instructor
 from coursekit.grading.records import CellScore, Finding, Job, Result
 
 ENVIRONMENT = (
-    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "COURSEKIT_DATA_DIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH",
-    "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "COURSEKIT_DATA_DIR", "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH", "SYSTEMROOT", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
 )  # fmt: skip
 START_SECONDS = 120.0
 GRACE_SECONDS = 20.0
@@ -105,9 +105,10 @@ class Executor:
     def _start(self, role: str, control: int, extra: Sequence[int]) -> subprocess.Popen:
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment = {
-            **kept, **ONE_THREAD, "HOME": str(self._folder), "TMPDIR": str(self._folder), "PYTHONSAFEPATH": "1",
+            **kept, **ONE_THREAD, "HOME": str(self._folder), "TMPDIR": str(self._folder),
             "IPYTHONDIR": str(self._folder / "ipython"), "MPLCONFIGDIR": str(self._folder / "matplotlib"),
-            "PYTHONUTF8": "1", "COURSEKIT_ZYGOTE": json.dumps([role, control, *extra, self._modules]),
+            "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1",
+            "COURSEKIT_ZYGOTE": json.dumps([role, control, *extra, self._modules]),
         }  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", __name__],
@@ -120,7 +121,8 @@ class Executor:
 
 def failed(job: Job, reason: str) -> Result:
     """The result of a job that could not be done: nothing is scored, a person must look."""
-    finding = Finding("grader-failed", f"the notebook could not be graded: {reason}", review=True, stage="run")
+    text = f"the notebook could not be graded: {reason}"
+    finding = Finding("grader-failed", text, review=True, stage="run")
     return Result(job.student, job.assignment, job.notebook, job.cells, {}, (finding,))
 
 
@@ -219,7 +221,7 @@ def _fork_for_each(requests: socket.socket, serve: Callable[[bytes, list[int]], 
         _reap()
 
 
-def _serve_and_exit(serve: Callable[[bytes, list[int]], None], data: bytes, descriptors: list[int]) -> NoReturn:
+def _serve_and_exit(serve: Callable, data: bytes, descriptors: list[int]) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         reseed()
@@ -326,7 +328,7 @@ class StudentConnection:
         self.started = self._line()
 
     def end(self, seconds: float = 0.0) -> str:
-        """End it and everything that it started; says what had become of it, if it ended by itself in time."""
+        """End it and all that it started; says what had become of it, if it ended by itself in time."""
         self._ours.close()
         message = ""
         try:
