@@ -79,13 +79,17 @@ class Encoder:
             return _dtype
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             return _namedtuple
+        if kind.__module__ == "torch" and kind.__name__ == "Size":
+            return _size
+        if isinstance(value, (list, tuple, dict, set, str, int, float)) and kind.__module__ != "__main__":
+            return _by_base
         torch = sys.modules.get("torch")
         if torch is not None:
             for known, encode in ((torch.Tensor, _tensor), (torch.nn.Parameter, _tensor)):
                 if kind is known and value.layout is torch.strided and not value.is_quantized:
                     return encode
-            if kind in (torch.Size, torch.dtype, torch.device):
-                return {torch.Size: _size, torch.dtype: _torch_dtype, torch.device: _device}[kind]
+            if kind in (torch.dtype, torch.device):
+                return {torch.dtype: _torch_dtype, torch.device: _device}[kind]
         return None
 
 
@@ -117,16 +121,23 @@ def _namedtuple(encoder: Encoder, value: tuple, depth: int) -> list:
     return ["named", kind.__module__, kind.__name__, list(kind._fields), encoder.items(value, depth)]
 
 
+def _by_base(encoder: Encoder, value: Any, depth: int) -> Any:
+    """A library's list, number or text of its own kind, as the plain one that it extends."""
+    base = next(base for base in (list, tuple, dict, set, str, int, float) if isinstance(value, base))
+    return encoder.encode(base(value), depth)
+
+
 def _tensor(encoder: Encoder, value: Any, depth: int) -> list:
     import torch
 
     number = None
     if not value.is_meta:
-        flat = value.detach().cpu().contiguous().reshape(-1)
+        flat = value.detach().cpu().clone(memory_format=torch.contiguous_format).reshape(-1)
         number = encoder.buffer(flat.view(torch.uint8).numpy() if flat.numel() else b"")
     parameter = type(value) is torch.nn.Parameter
-    name = str(value.dtype).removeprefix("torch.")
-    return ["tensor", number, name, list(value.shape), str(value.device), value.requires_grad, parameter]
+    about = str(value.dtype).removeprefix("torch."), list(value.shape), str(value.device)
+    gradient = encoder.encode(value.grad, depth) if value.is_leaf else None
+    return ["tensor", number, *about, value.requires_grad, parameter, gradient]
 
 
 def _size(encoder: Encoder, value: Any, depth: int) -> list:
@@ -288,8 +299,9 @@ def _build_objects(decoder: Decoder, shape: list, nodes: list) -> np.ndarray:
 
 
 def _build_tensor(
-    decoder: Decoder, number: int | None, name: str, shape: list, device: str, gradient: bool, parameter: bool
-) -> Any:
+    decoder: Decoder, number: int | None, name: str, shape: list, device: str, requires_grad: bool,
+    parameter: bool, gradient: Any,
+) -> Any:  # fmt: skip
     import torch
 
     dtype = getattr(torch, name)
@@ -302,8 +314,12 @@ def _build_tensor(
         flat = torch.frombuffer(raw, dtype=torch.uint8).view(dtype) if raw else torch.empty(0, dtype=dtype)
         tensor = flat.reshape(shape).to(device)
     if parameter:
-        return torch.nn.Parameter(tensor, requires_grad=gradient)
-    return tensor.requires_grad_() if gradient else tensor
+        tensor = torch.nn.Parameter(tensor, requires_grad=requires_grad)
+    elif requires_grad:
+        tensor.requires_grad_()
+    if gradient is not None:
+        tensor.grad = decoder._decode(gradient)
+    return tensor
 
 
 def _build_named(decoder: Decoder, module: str, name: str, fields: list, nodes: list) -> tuple:

@@ -17,7 +17,7 @@ from coursekit.grading.records import CellScore, Finding, Job, Result
 
 SAME_PROCESS = "same-process"
 HIDDEN = re.compile(r"^.*BEGIN HIDDEN TESTS.*\n(.*\n)*?.*END HIDDEN TESTS.*$", re.MULTILINE)
-_NOT_SENT = object()
+_NOT_SENT, _GONE = object(), object()
 OUT_OF_TIME = "not run: the time of the whole notebook ({seconds:g} s) was used up before"
 
 
@@ -155,12 +155,12 @@ class Examiner:
     def _pending(self) -> tuple[dict[str, Any], list[str]]:
         """What the test has bound or deleted of the student's names since the student's code last ran."""
         here = self._shell.user_ns
-        deleted = [name for name in self._shared if name not in here]
-        changed = {name: here[name] for name, value in self._shared.items() if here.get(name) is not value}
-        for name in deleted:
-            self._shared.pop(name), changed.pop(name, None)
+        now = {name: here.get(name, _GONE) for name in self._shared}
+        changed = {name: value for name, value in now.items() if value is not self._shared[name]}
+        deleted = [name for name, value in changed.items() if value is _GONE]
         self._shared.update(changed)
-        return {name: value for name, value in changed.items() if self._student.can_send(value)}, deleted
+        sent = {name: value for name, value in changed.items() if value is not _GONE}
+        return {name: value for name, value in sent.items() if self._student.can_send(value)}, deleted
 
     def _give(self, source: str, later: list[dict[str, Any]]) -> None:
         """Hand on to the student's later cells what they use and the visible part of a test binds."""

@@ -169,8 +169,8 @@ class Student:
         """The value with every tensor tied to its graph in the student's process."""
         if not isinstance(node, list) or not node:
             return value
-        if node[0] == "tensor" and len(node) > 7:
-            return _tied(self, int(node[7]), value, [x for x in inputs if getattr(x, "requires_grad", False)])
+        if node[0] == "tensor" and len(node) > 8:
+            return _tied(self, int(node[8]), value, [x for x in inputs if getattr(x, "requires_grad", False)])
         if node[0] in ("list", "tuple") and node[1]:
             pairs = zip(value, node[1], strict=True)
             return type(value)(self._with_graphs(item, part, inputs) for item, part in pairs)
@@ -347,7 +347,7 @@ def _bare(node: Any) -> Any:
     if not isinstance(node, list):
         return node
     if node[:1] == ["tensor"]:
-        return node[:7]
+        return node[:8]
     return [_bare(part) for part in node]
 
 

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from IPython.core.compilerop import CachingCompiler
@@ -14,6 +15,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
+OWN = os.path.dirname(__file__)
 CUT = "\n[output beyond {limit} bytes was cut off]\n"
 
 
@@ -198,6 +200,16 @@ class Ran:
     success: bool
 
 
+def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
+    if trace is None:
+        return None
+    rest = _without_own_frames(trace.tb_next)
+    if trace.tb_frame.f_code.co_filename.startswith(OWN) and (rest or trace.tb_next):
+        return rest
+    trace.tb_next = rest
+    return trace
+
+
 class Shell(InteractiveShell):
     """IPython's shell with recorded outputs; `Shell.start()` makes the one of this process."""
 
@@ -231,6 +243,11 @@ class Shell(InteractiveShell):
         finally:
             sys.stdout, sys.stderr = previous
         return Ran(self.recorder.finished(), self.recorder.results, done.success)
+
+    def _get_exc_info(self, exc_tuple: tuple | None = None) -> tuple:
+        """The exception to show, without the grader's own frames."""
+        kind, error, trace = super()._get_exc_info(exc_tuple)
+        return kind, error, _without_own_frames(trace)
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Record an exception as the error output of a notebook."""
