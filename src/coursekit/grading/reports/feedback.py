@@ -18,7 +18,9 @@ from nbgrader.preprocessors import ClearHiddenTests, ClearMarkScheme
 from traitlets import List, TraitError, Unicode, default, validate
 
 from coursekit.checks.engine.report import MIME as SCORE_MIME
-from coursekit.grading.gradebook.ledger import Ledger
+from coursekit.grading.autograded import NOTE
+from coursekit.grading.gradebook.ledger import GRADED, Ledger
+from coursekit.grading.records import Finding
 from coursekit.grading.reports import hidden, safe
 from coursekit.grading.reports.page import counted, render
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
     from traitlets.config import Config
 
-    from coursekit.grading.records import Finding
 
 __all__ = ["FeedbackExporter", "configure_feedback"]
 
@@ -107,12 +108,16 @@ class Grade:
 
 @dataclass(frozen=True)
 class Grades:
-    """All that the gradebook holds for one notebook of one student."""
+    """All that the gradebook holds for one notebook of one student.
+
+    findings: what the grader noticed.   graded: whether it has no doubt about any of the points.
+    """
 
     by_cell: Mapping[str, Grade] = field(default_factory=dict)
     comments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     penalty: float = 0.0
     findings: tuple[Finding, ...] = ()
+    graded: bool = True
 
     @property
     def points(self) -> float:
@@ -135,7 +140,10 @@ def read_grades(db_url: str, student: str, assignment: str, notebook: str) -> Gr
         grades = ledger.read(
             lambda _: _graded(ledger.gradebook.find_submission_notebook, notebook, assignment, student)
         )
-    return replace(grades, findings=outcome.findings if outcome else ())
+    if outcome is None:  # graded by nbgrader alone
+        return grades
+    doubts = [Finding("score", score.review, True, score.cell) for score in outcome.scores if score.review]
+    return replace(grades, findings=(*outcome.findings, *doubts), graded=outcome.status == GRADED)
 
 
 def _graded(find: Callable[..., Any], *names: str) -> Grades:
@@ -201,7 +209,7 @@ class Cell:
     title: str = ""
     comments: Sequence[Markup] = ()
     hidden: HiddenTests | None = None
-    notes: Sequence[str] = ()
+    notes: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +220,7 @@ class Row:
     title: str
     name: str
     shown: bool
+    doubted: bool
 
 
 class Page:
@@ -224,19 +233,28 @@ class Page:
         self.language = _language(notebook)
         self.budget = safe.Budget()
         self.titles: dict[str, str] = {}
-        splits = [hidden.split(_source(cell), regions) for cell in notebook.cells]
+        # The findings stand at the top of the page already.
+        cells = [cell for cell in notebook.cells if cell.get("id") != NOTE or not grades.findings]
+        splits = [hidden.split(_source(cell), regions) for cell in cells]
         secret = [line for part in splits for line in part.hidden.values()]
         self.secrets = hidden.Secrets(secret, [part.released for part in splits])
-        self.cells = list(self._cells(notebook.cells, splits))
+        self.cells = list(self._cells(cells, splits))
         self.rows = self._rows()
-        self.findings = [finding.message for finding in grades.findings if finding.cell is None]
+        self.findings = [finding for finding in grades.findings if finding.cell is None]
 
     def _rows(self) -> list[Row]:
         """Graded cells in the order of the notebook, then those that it lacks."""
         shown = [cell.grade.cell for cell in self.cells if cell.grade]
+        doubted = {finding.cell for finding in self.grades.findings if finding.review}
         order = [*self.titles, *(name for name in self.grades.by_cell if name not in self.titles)]
         return [
-            Row(self.grades.by_cell[name], self.titles.get(name) or "", readable(name), name in shown)
+            Row(
+                self.grades.by_cell[name],
+                self.titles.get(name) or "",
+                readable(name),
+                name in shown,
+                name in doubted,
+            )
             for name in order
         ]
 
@@ -265,7 +283,7 @@ class Page:
             grade=self.grades.by_cell.get(name),
             title=readable(name) if name else "",
             comments=[safe.markdown(self.budget.cut(text)) for text in self.grades.comments.get(name, ())],
-            notes=[finding.message for finding in self.grades.findings if name and finding.cell == name],
+            notes=[finding for finding in self.grades.findings if name and finding.cell == name],
         )
 
     def _shown(self, cell: NotebookNode, part: hidden.Split, name: str | None) -> Cell:
