@@ -14,7 +14,9 @@ from coursekit.grading.records import Job, Limits
 QUICK = Limits(call_seconds=2.0, cell_seconds=4.0, notebook_seconds=60.0)
 
 
-def cell(text: str, role: str = "", name: str = "", points: float | None = None, **metadata: Any) -> NotebookNode:
+def cell(
+    text: str, role: str = "", name: str = "", points: float | None = None, **metadata: Any
+) -> NotebookNode:
     """A cell in one of nbgrader's roles: "solution", "test", "locked", "written", "task" or none."""
     kind = "markdown" if role in ("written", "task") else "code"
     if role:

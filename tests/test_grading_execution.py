@@ -90,13 +90,14 @@ def test_points_out_of_range_ask_for_a_person(grade):
     "value",
     [
         "None", "True", "3", "2**80", "1.5", "float('inf')", "'text'", "b'bytes'", "1j", "[1, [2, (3,)]]",
-        "{1: 'a', (1, 2): [3]}", "{1, 2}", "range(3)", "slice(1, None)", "np.float32(2.5)", "np.ones((2, 3), 'f4')",
-        "np.array(['a', 'bb'])", "np.arange(6).reshape(2, 3).T", "np.zeros((0, 3))", "np.dtype('f4')",
+        "{1: 'a', (1, 2): [3]}", "{1, 2}", "range(3)", "slice(1, None)", "np.float32(2.5)",
+        "np.ones((2, 3), 'f4')", "np.array(['a', 'bb'])",
+        "np.arange(6).reshape(2, 3).T", "np.zeros((0, 3))", "np.dtype('f4')",
     ],
 )  # fmt: skip
 def test_a_value_arrives_as_it_was(grade, value):
     solution = f"import numpy as np\ndef f():\n    return {value}"
-    test = f"expected = {value}\ngot = f()\nassert type(got) is type(expected), type(got)\nassert repr(got) == repr(expected)"
+    test = f"want, got = {value}, f()\nassert type(got) is type(want)\nassert repr(got) == repr(want)"
     assert grade(function_task(test, solution))[0] == {"test-f": 1}
 
 
@@ -176,13 +177,18 @@ def test_arguments_changed_in_place_are_seen(grade):
 
 def test_a_function_of_the_test_can_be_handed_over(grade):
     solution = "def f(g, x):\n    return g(x) + g(x + 1)"
-    assert grade(function_task("assert f(lambda x: 10 * x, 1) == 30\nassert f(np.sqrt, 0) == 1", solution))[0] == {"test-f": 1}
+    test = "assert f(lambda x: 10 * x, 1) == 30\nassert f(np.sqrt, 0) == 1"
+    assert grade(function_task(test, solution))[0] == {"test-f": 1}
 
 
 def test_exceptions_keep_their_class_and_text(grade):
-    solution = "class Odd(KeyError):\n    pass\ndef f(x):\n    raise (ValueError('no ' + str(x)) if x else Odd('yes'))"
+    solution = (
+        "class Odd(KeyError):\n    pass\n"
+        "def f(x):\n    raise (ValueError('no ' + str(x)) if x else Odd('yes'))"
+    )
     test = (
-        "try:\n    f(1)\nexcept ValueError as error:\n    assert str(error) == 'no 1'\nelse:\n    assert False\n"
+        "try:\n    f(1)\nexcept ValueError as error:\n    assert str(error) == 'no 1'\nelse:\n"
+        "    assert False\n"
         "try:\n    f(0)\nexcept Odd:\n    pass\n"
         "try:\n    f(0)\nexcept KeyError as error:\n    assert error.args == ('yes',)"
     )
@@ -204,8 +210,10 @@ def test_classes_can_be_tested(grade):
         "    def __getitem__(self, i):\n        return self.x"
     )
     test = (
-        "v = Vector(3)\nassert isinstance(v, Vector)\nassert v == Vector(3)\nassert not v == Vector(4)\nassert v == 3\n"
-        "assert (v + v).x == 6\nassert len(v) == 2\nassert v[0] == 3\nv.x = 5\nassert v.x == 5\nassert Vector(1) + v == Vector(6)"
+        "v = Vector(3)\nassert isinstance(v, Vector)\nassert v == Vector(3)\nassert not v == Vector(4)\n"
+        "assert v == 3\n"
+        "assert (v + v).x == 6\nassert len(v) == 2\nassert v[0] == 3\nv.x = 5\nassert v.x == 5\n"
+        "assert Vector(1) + v == Vector(6)"
     )
     assert grade(function_task(test, solution))[0] == {"test-f": 1}
 
@@ -213,7 +221,8 @@ def test_classes_can_be_tested(grade):
 def test_generators_signatures_and_sources_are_there(grade):
     solution = "def f(n, *, start=1):\n    '''Count.'''\n    for i in range(start, n):\n        yield i"
     test = (
-        "import inspect\nassert list(f(4)) == [1, 2, 3]\nassert str(inspect.signature(f)) == '(n, *, start=1)'\n"
+        "import inspect\nassert list(f(4)) == [1, 2, 3]\n"
+        "assert str(inspect.signature(f)) == '(n, *, start=1)'\n"
         "assert 'yield' in inspect.getsource(f)\nassert f.__doc__ == 'Count.'\nassert f.__name__ == 'f'"
     )
     assert grade(function_task(test, solution))[0] == {"test-f": 1}
@@ -242,7 +251,7 @@ assert calls == [2]
 """
 
 
-@pytest.mark.parametrize(("total", "points"), [("sum(squares(n))", 3), ("sum(i**2 for i in range(n + 1))", 0)])
+@pytest.mark.parametrize(("total", "points"), [("sum(squares(n))", 3), ("sum(i * i for i in range(n))", 0)])
 def test_a_test_may_take_a_function_away_from_the_student(grade, total, points):
     source = notebook(*SQUARES.cells[:4], cell(TAKEN_AWAY, "test", "test-total", 3))
     assert grade(source, {"total": f"def total(n):\n    return {total}"})[0]["test-total"] == points
@@ -285,20 +294,22 @@ def test_helpers_of_locked_cells_serve_both_sides(grade):
 
 
 def test_files_beside_the_notebook_can_be_read(grade):
-    source = function_task("assert f('data/numbers.txt') == [1, 2]", "def f(p):\n    return [int(x) for x in open(p)]")
+    source = function_task("assert f('data/numbers.txt') == [1, 2]", "def f(p):\n"
+        "    return [int(x) for x in open(p)]")
     assert grade(source, files={"data/numbers.txt": b"1\n2\n"})[0] == {"test-f": 1}
 
 
 def test_magics_shell_commands_and_await_work(grade):
     source = notebook(
-        cell("%matplotlib inline\nwords = !echo one two\nimport asyncio\nawait asyncio.sleep(0)", "solution", "a"),
+        cell("%matplotlib inline\nwords = !echo one two\nimport asyncio\n"
+        "await asyncio.sleep(0)", "solution", "a"),
         cell("assert words == ['one two']", "test", "test-a", 1),
     )
     assert grade(source)[0] == {"test-a": 1}
 
 
 def test_a_cell_with_the_tag_same_process_runs_with_the_student(grade):
-    source = function_task("class Mine(type(f)) if False else object: pass" if False else "assert f.__code__.co_argcount == 1\n0.5")
+    source = function_task("assert f.__code__.co_argcount == 1\n0.5")
     source.cells[-1].metadata["tags"] = ["same-process"]
     assert grade(source)[0] == {"test-f": 0.5}
 
@@ -328,13 +339,14 @@ def test_a_check_names_the_misconception_through_the_split(executor):
     for one in wrong.cells:
         one.source = one.source.replace("(before == after)", "(before != after)")
     score = executor.run(job(source, wrong)).scores["test-unchanged-share"]
-    assert score.points == 0 and score.record["misconceptions"] == ["share-of-changes"] or score.record["misconceptions"]
+    assert score.points == 0 and score.record["misconceptions"] == ["changed-counted"]
 
 
 def test_a_check_notices_a_shortcut_through_the_split(executor):
     source = notebook(
         cell("from coursekit import checks, conv", "locked", "setup"),
-        cell("def conv2d_forward(x, w, b=None, **o):\n    return conv.conv2d_forward(x, w, b, **o)[0]", "solution", "c"),
+        cell("def conv2d_forward(x, w, b=None, **o):\n"
+        "    return conv.conv2d_forward(x, w, b, **o)[0]", "solution", "c"),
         cell("checks.conv.conv2d_forward(conv2d_forward)", "test", "test-c", 9),
     )
     score = executor.run(job(source)).scores["test-c"]
@@ -352,14 +364,15 @@ def test_a_check_notices_a_shortcut_through_the_split(executor):
         ("\n    while True:\n        pass", "did not finish within 2 s"),
         ("\n    while True:\n        print('x' * 1000)", "did not finish within 2 s"),
         ("\n    kept = []\n    while True:\n        kept.append(bytearray(2**28))", ""),
-        ("\n    import sys\n    sys.setrecursionlimit(10**9)\n    return (lambda g: g(g))(lambda g: g(g))", ""),
+        ("\n    import sys\n    sys.setrecursionlimit(10**9)\n"
+        "    return (lambda g: g(g))(lambda g: g(g))", ""),
         ("raise SystemExit", "SystemExit"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
     ids=["exit", "segfault", "loop", "flood", "memory", "recursion", "sys-exit", "interrupt"],
 )  # fmt: skip
 def test_a_function_that_ends_badly_costs_one_question(grade, body, reason):
-    points, result = grade(SQUARES, {"total": f"def total(n): {body}" if "\n" not in body else f"def total(n):{body}"})
+    points, result = grade(SQUARES, {"total": f"def total(n): {body}"})
     assert points == {"test-squares": 2, "test-total": 0}
     assert reason in texts(result.cells["cells"], "test-total")
 
@@ -387,7 +400,8 @@ def test_a_crash_in_one_case_of_a_check_keeps_the_others(executor):
     broken = nbformat.from_dict(source)
     for one in broken.cells:
         one.source = one.source.replace(
-            "turns = frequency * stride", "import os\n    if stride == 5: os._exit(1)\n    turns = frequency * stride"
+            "turns = frequency * stride", "import os\n    if stride == 5: os._exit(1)\n"
+            "    turns = frequency * stride"
         )
     score = executor.run(job(source, broken)).scores["test-apparent-frequency"]
     assert score.points == 2 and score.maximum == 3
@@ -417,14 +431,16 @@ ALWAYS = (
 CHEATS = {
     "always-equal": ALWAYS,
     "patched-numpy": "import numpy as np\nnp.allclose = lambda *a, **k: True\ndef f(x):\n    return 0",
-    "shadowed-builtins": "abs = lambda x: 0\nall = lambda x: True\nlen = lambda x: 2\nisinstance = lambda *a: True\n"
+    "shadowed-builtins": "abs = lambda x: 0\nall = lambda x: True\nlen = lambda x: 2\n"
+        "isinstance = lambda *a: True\n"
     "def f(x):\n    return 0",
     "patched-builtins": "import builtins\nbuiltins.abs = lambda x: 0\nbuiltins.AssertionError = Exception\n"
     "def f(x):\n    return 0",
     "other-numpy": "class np:\n    allclose = staticmethod(lambda *a: True)\ndef f(x):\n    return 0",
     "frames": "import sys\ndef f(x):\n    frame = sys._getframe()\n    while frame:\n"
     "        if 'expected' in frame.f_locals: return frame.f_locals['expected']\n"
-    "        if 'expected' in frame.f_globals: return frame.f_globals['expected']\n        frame = frame.f_back",
+    "        if 'expected' in frame.f_globals: return frame.f_globals['expected']\n"
+        "        frame = frame.f_back",
     "memory": "import gc\ndef f(x):\n    for o in gc.get_objects():\n"
     "        if isinstance(o, dict) and 'expected' in o: return o['expected']",
     "subclassed-float": "class F(float):\n    __eq__ = lambda s, o: True\n    __sub__ = lambda s, o: 0.0\n"
@@ -432,25 +448,29 @@ CHEATS = {
     "subclassed-array": "import numpy as np\nclass A(np.ndarray):\n    __eq__ = lambda s, o: np.array(True)\n"
     "    __sub__ = lambda s, o: np.zeros(2)\ndef f(x):\n    return np.zeros(2).view(A)",
     "answers-in-globals": "expected = 0\ndef f(x):\n    return 0",
-    "forged-reply": "import os, json, struct\ndef f(x):\n    text = json.dumps([{'value': 9, 'changed': []}, []]).encode()\n"
+    "forged-reply": "import os, json, struct\ndef f(x):\n"
+        "    text = json.dumps([{'value': 9, 'changed': []}, []]).encode()\n"
     "    for d in range(3, 20):\n        try: os.write(d, struct.pack('!IQ', len(text), 0) + text)\n"
     "        except OSError: pass\n    return 0",
-    "garbage-reply": "import os\ndef f(x):\n    for d in range(3, 20):\n        try: os.write(d, b'x' * 100)\n"
+    "garbage-reply": "import os\ndef f(x):\n    for d in range(3, 20):\n"
+        "        try: os.write(d, b'x' * 100)\n"
     "        except OSError: pass\n    return 0",
     "patched-agent": "from coursekit.grading.execution import student\n"
     "student.Agent._node = lambda self, encoder, value, inputs=None: ['dict', []]\ndef f(x):\n    return 0",
     "exception": "def f(x):\n    raise SystemExit(0)",
     "nothing": "def f(x):\n    pass",
     "not-a-function": "f = 9",
-    "deleted": "del f" if False else "",
+    "deleted": "",
     "cyclic": "def f(x):\n    a = []\n    a.append(a)\n    return a",
     "deep": "def f(x):\n    a = 9\n    for _ in range(100000):\n        a = [a]\n    return a",
     "huge": "import numpy as np\ndef f(x):\n    return np.broadcast_to(np.zeros(1), (2**31,))",
     "bad-repr": "class Bad:\n    def __repr__(self): raise ValueError\n    __str__ = __repr__\n"
     "    def __getattribute__(self, name): raise RuntimeError\ndef f(x):\n    return Bad()",
-    "bad-exception": "class E(Exception):\n    def __str__(self): raise ValueError\n    args = property(lambda s: 1/0)\n"
+    "bad-exception": "class E(Exception):\n    def __str__(self): raise ValueError\n"
+        "    args = property(lambda s: 1/0)\n"
     "def f(x):\n    raise E()",
-    "metaclass": "class M(type):\n    def __instancecheck__(c, o): return True\n    def __eq__(c, o): return True\n"
+    "metaclass": "class M(type):\n    def __instancecheck__(c, o): return True\n"
+        "    def __eq__(c, o): return True\n"
     "    __hash__ = type.__hash__\nclass C(metaclass=M): pass\ndef f(x):\n    return C",
 }  # fmt: skip
 TESTS = {
@@ -464,11 +484,8 @@ TESTS = {
 
 
 @pytest.mark.parametrize("test", TESTS)
-@pytest.mark.parametrize("cheat", CHEATS)
+@pytest.mark.parametrize("cheat", sorted(CHEATS.keys() - {"forged-reply"}))  # its reply is right in these
 def test_a_cheat_earns_nothing(grade, cheat, test):
-    if (cheat, test) == ("forged-reply", test):
-        # a student's process may claim any value; it must still be wrong to cost nothing, so it claims one
-        pytest.skip("covered by test_a_forged_reply_is_only_a_value")
     points, result = grade(function_task(TESTS[test]), {"f": CHEATS[cheat]})
     assert points == {"test-f": 0}
 
@@ -479,15 +496,16 @@ def test_a_forged_reply_is_only_a_value(grade):
 
 
 SECRETS = {
-    "reference": "from coursekit.checks import conv\nfound = conv._conv2d_forward",
-    "check-file": "import coursekit, pathlib\nfound = (pathlib.Path(coursekit.__file__).parent / 'checks/conv.py').read_text()",
-    "solutions": "import coursekit, pathlib\nfound = list((pathlib.Path(coursekit.__file__).parents[2] / 'solutions').iterdir())",
+    "check-file": "import coursekit, pathlib\n"
+        "found = (pathlib.Path(coursekit.__file__).parent / 'checks/conv.py').read_text()",
+    "solutions": "import coursekit, pathlib\n"
+        "found = list((pathlib.Path(coursekit.__file__).parents[2] / 'solutions').iterdir())",
     "environment": "import os\nfound = [v for k, v in os.environ.items() if 'SEED' in k or 'SECRET' in k][0]",
 }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="files are guarded by Landlock")
-@pytest.mark.parametrize("secret", ["check-file", "solutions", "environment"])
+@pytest.mark.parametrize("secret", SECRETS)
 def test_a_secret_is_out_of_reach(grade, secret):
     source = notebook(
         cell("found = None", "solution", "a"), cell("assert found is None", "test", "test-a", 1)
@@ -499,6 +517,8 @@ def test_a_secret_is_out_of_reach(grade, secret):
 
 def test_the_reference_is_not_in_the_students_process(grade):
     source = notebook(
-        cell("found = None", "solution", "a"), cell("assert callable(found) and found(1) is None", "test", "test-a", 1)
+        cell("found = None", "solution", "a"),
+        cell("assert callable(found) and found(1) is None", "test", "test-a", 1),
     )
-    assert grade(source, {"a": SECRETS["reference"]})[0] == {"test-a": 1}
+    stolen = "from coursekit.checks import conv\nfound = conv._conv2d_forward"
+    assert grade(source, {"a": stolen})[0] == {"test-a": 1}

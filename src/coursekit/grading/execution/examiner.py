@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
-from coursekit.grading.execution.remote import Connection, Student, error_output
+from coursekit.grading.execution.remote import Connection, NotStarted, Student, error_output
 from coursekit.grading.execution.shell import Ran, Shell
 from coursekit.grading.gradebook.scoring import score
 from coursekit.grading.records import CellScore, Finding, Job, Result
@@ -22,7 +22,10 @@ OUT_OF_TIME = "not run: the time of the whole notebook ({seconds:g} s) was used 
 
 
 def examine(job: Job, start: Callable[[], Connection], shell: Shell) -> Result:
-    """Run a job in this process, which is its own; whatever the student's code does, there is a result."""
+    """Run a job in this process, which is its own; whatever the student's code does, there is a result.
+
+    Raises NotStarted where no process for the student's code can be had.
+    """
     return Examiner(job, start, shell).run()
 
 
@@ -53,6 +56,8 @@ class Examiner:
                     self._run_cell(cell, number, cells[number + 1 :])
                 elif _is_graded(cell):
                     self._by_hand(cell)
+                if self._student.broken:
+                    raise NotStarted(self._student.broken)
         finally:
             self._student.end()
         job, done = self._job, {**self._job.cells, "cells": cells}

@@ -27,6 +27,7 @@ class Connection(Protocol):
     """A running student's process."""
 
     channel: Channel
+    confined: bool
 
     def end(self, seconds: float = 0.0) -> str:
         """End it and all that it started; says what had become of it, if it ended by itself in time."""
@@ -34,6 +35,10 @@ class Connection(Protocol):
 
 class ProcessEnded(Exception):
     """The student's process ended while it was asked for something."""
+
+
+class NotStarted(Exception):
+    """No student's process can be had: the grader's failure, not the student's."""
 
 
 class TimeUp(Exception):
@@ -53,6 +58,7 @@ class Student:
 
     start: makes a process.   names, bound: what the student's namespace holds, and what the cells that
     ran since the last look have bound.   lost: what became of processes that ended before their time.
+    broken: why no process can be had any more; then nothing that happened counts.
     """
 
     def __init__(self, start: Callable[[], Connection], limits: Limits) -> None:
@@ -60,6 +66,7 @@ class Student:
         self.names: set[str] = set()
         self.bound: set[str] = set()
         self.lost: list[str] = []
+        self.broken: str | None = None
         self.watching: RemoteWatch | None = None
         self.deadline: float | None = None
         self.pending: Callable[[], tuple[dict[str, Any], list[str]]] = lambda: ({}, [])
@@ -82,7 +89,7 @@ class Student:
         try:
             message = {"do": "run", "source": source, "cell": cell}
             reply, _ = self._ask(message, seconds=self._limits.cell_seconds)
-        except (ProcessEnded, TimeUp) as error:
+        except (ProcessEnded, TimeUp, NotStarted) as error:
             return [error_output(type(error).__name__, str(error))], False
         self._learn(reply)
         self._history.append(Request(source, cell))
@@ -100,14 +107,23 @@ class Student:
 
     def _ensure(self) -> Channel:
         """The channel to a living process, which has run all that was run before."""
+        if self.broken:
+            raise NotStarted(self.broken)
         if self._connection is None:
-            self._connection = self._start()
+            self._connection = self._begin()
             self.generation += 1
             for request in self._history:
                 message = {"do": "run", "source": request.source, "cell": request.cell}
                 reply, _ = self._exchange(message, [], self._limits.cell_seconds)
                 self._learn(reply)
         return self._connection.channel
+
+    def _begin(self) -> Connection:
+        try:
+            return self._start()
+        except OSError as error:
+            self.broken = f"the student's process could not be started: {error}"
+            raise NotStarted(self.broken) from error
 
     # ---- Values
 
@@ -281,6 +297,8 @@ class Student:
     def _give_up(self, reason: str, wait: float = 0.0) -> str:
         """End the process; says what had become of it."""
         ended = self._connection.end(wait) or reason
+        if not self._connection.confined:
+            self.broken = f"the student's process could not be confined: {ended}"
         self._connection = None
         self.lost.append(ended)
         return ended

@@ -100,7 +100,7 @@ class Executor:
             return failed(job, "the process that examined it ended")
         finally:
             _kill(examiner)
-        return _to_result(job, message)
+        return failed(job, message["failed"]) if "failed" in message else _to_result(message)
 
     def _start(self, role: str, control: int, extra: Sequence[int]) -> subprocess.Popen:
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
@@ -134,7 +134,7 @@ def _kill(pid: int | None) -> None:
             pass
 
 
-def _to_result(job: Job, message: dict[str, Any]) -> Result:
+def _to_result(message: dict[str, Any]) -> Result:
     scores = {name: CellScore(**fields) for name, fields in message["scores"].items()}
     findings = tuple(Finding(**fields) for fields in message["findings"])
     own = {"scores": scores, "findings": findings, "protection": tuple(message["protection"])}
@@ -148,12 +148,14 @@ def _to_result(job: Job, message: dict[str, Any]) -> Result:
 def main() -> None:
     """Be a zygote: load everything, then fork a process for each request until nobody can ask any more."""
     role, control, *extra, modules = json.loads(os.environ.pop("COURSEKIT_ZYGOTE"))
+    from coursekit.grading.execution import sandbox
     from coursekit.grading.execution.shell import Shell
 
     shell = Shell.start()
     warm(shell, modules if role == "examiner" else [name for name in modules if not _is_secret(name)])
     if role == "student":
         hide_checks()
+        sandbox.prepare(hidden=hidden())
     gc.collect()
     gc.freeze()
     serve = {"examiner": _examine, "student": _run_student}[role]
@@ -256,6 +258,7 @@ def reseed() -> None:
 
 def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) -> None:
     from coursekit.grading.execution.examiner import examine
+    from coursekit.grading.execution.remote import NotStarted
 
     _die_with_parent()
     channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
@@ -271,9 +274,12 @@ def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) 
     with tempfile.TemporaryDirectory(dir=message["scratch"], ignore_cleanup_errors=True) as folder:
         lay_out(job.files, Path(folder))
         os.chdir(folder)
-        result = examine(job, students.start, shell)
+        try:
+            reply = asdict(examine(job, students.start, shell))
+        except NotStarted as error:
+            reply = {"failed": str(error)}
         os.chdir("/")
-    channel.send({**asdict(result), "protection": list(students.protection)})
+    channel.send({**reply, "protection": list(students.protection)})
 
 
 def lay_out(files: dict[str, bytes], folder: Path) -> None:
@@ -322,6 +328,7 @@ class StudentConnection:
 
     def __init__(self, ours: socket.socket, watch: socket.socket, folder: Path, limit: int) -> None:
         self._ours, self._watch, self._folder = ours, watch, folder
+        self.confined = True
         self._lines = watch.makefile("r")
         watch.settimeout(START_SECONDS)
         self.channel = Channel(ours.fileno(), ours.fileno(), limit)
@@ -333,7 +340,9 @@ class StudentConnection:
         message = ""
         try:
             self._watch.settimeout(seconds or 0.001)
-            message = self._line().get("message", "")
+            ended = self._line()
+            message = ended.get("message", "")
+            self.confined = ended.get("ended") != "unprotected"
         except OSError:
             pass
         try:
@@ -363,12 +372,18 @@ def _run_student(shell: Any, data: bytes, descriptors: list[int], extra: list[in
     from coursekit.grading.records import Limits
 
     order = json.loads(data)
-    os.environ["NBGRADER_EXECUTION"] = order["execution"]
     limits = Limits(**order["limits"])
-    policy = Policy(Path(order["scratch"]), hidden=hidden(), limits=limits, gpu=order["gpu"])
+    policy = Policy(
+        Path(order["scratch"]), hidden=hidden(), limits=limits, gpu=order["gpu"], descriptors=(descriptors[0],)
+    )
     channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
     shell.recorder.limit = limits.output_bytes
-    keep(lambda: serve(channel), policy, socket.socket(fileno=descriptors[1]))
+
+    def run() -> None:
+        os.environ["NBGRADER_EXECUTION"] = order["execution"]  # confined, it has no other variable of ours
+        serve(channel)
+
+    keep(run, policy, socket.socket(fileno=descriptors[1]))
 
 
 def hidden() -> tuple[Path, ...]:
