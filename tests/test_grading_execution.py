@@ -378,6 +378,21 @@ def test_a_function_that_ends_badly_costs_one_question(grade, body, reason):
 
 
 @pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ("for _ in range(f(1)): pass", "s of computing"),
+        ("[0] * f(1)", "MemoryError"),
+        ("bytes(f(1))", "MemoryError"),
+    ],
+)
+def test_a_result_that_would_drown_a_test_costs_one_question(grade, test, reason):
+    source = notebook(*function_task(test).cells, cell("assert f(0) is not None", "test", "test-more", 1))
+    points, result = grade(source, {"f": "def f(x):\n    return 10**12"})
+    assert points == {"test-f": 0, "test-more": 1}
+    assert reason in texts(result.cells["cells"], "test-f")
+
+
+@pytest.mark.parametrize(
     "body",
     ["import os; os._exit(3)", "import ctypes; ctypes.string_at(0)", "while True: pass", "1 / 0", "def f(:"],
 )

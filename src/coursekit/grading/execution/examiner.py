@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
-from coursekit.grading.execution.remote import Connection, NotStarted, Student, error_output
+from coursekit.grading.execution.remote import Connection, NotStarted, Student, TimeUp, error_output
 from coursekit.grading.execution.shell import Ran, Shell
 from coursekit.grading.gradebook.scoring import score
 from coursekit.grading.records import CellScore, Finding, Job, Result
@@ -121,7 +123,8 @@ class Examiner:
         except Exception as error:  # the student's process is gone, or gave something that is no data
             return Ran([error_output(type(error).__name__, str(error))], [], False)
         before = dict(self._shell.user_ns)
-        ran = self._shell.run(source, name)
+        with _processor_time(self._job.limits.cell_seconds):
+            ran = self._shell.run(source, name)
         self._tested |= {key for key, value in self._shell.user_ns.items() if before.get(key) is not value}
         self._give(source, later)
         return ran
@@ -182,8 +185,27 @@ class Examiner:
         for output in outputs:
             if output["output_type"] == "stream":
                 getattr(sys, output["name"]).write(output["text"])
-            else:
-                self._shell.recorder.add(output)
+            else:  # a result of the test's own is its last value, and nothing that the student shows
+                shown = {key: value for key, value in output.items() if key != "execution_count"}
+                if shown["output_type"] == "execute_result":
+                    shown["output_type"] = "display_data"
+                self._shell.recorder.add(shown)
+
+
+@contextmanager
+def _processor_time(seconds: float) -> Iterator[None]:
+    """Raise TimeUp in the body when it has computed for so long here; waiting has limits of its own."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise TimeUp(f"the test did not finish within {seconds:g} s of computing")
+
+    previous = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
 
 
 def _scored(cell: dict[str, Any], mark: dict[str, Any], ran: Ran, seconds: float) -> CellScore:

@@ -266,6 +266,7 @@ def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) 
     channel.send({"pid": os.getpid()})
     job: Job = pickle.loads(pickled)
     os.environ["NBGRADER_EXECUTION"] = job.execution
+    _limit_memory(2 * job.limits.memory_bytes)  # a test may hold what the student gave, and its own
     if job.execution == "validate":
         os.environ["NBGRADER_VALIDATING"] = "1"
     if job.seed is not None:
@@ -296,6 +297,14 @@ def _die_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _limit_memory(more: int) -> None:
+    """Let this process take so much more memory than it has now, and no more."""
+    import resource
+
+    now = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_DATA, (now + more, now + more))
 
 
 class StudentZygote:
@@ -373,17 +382,16 @@ def _run_student(shell: Any, data: bytes, descriptors: list[int], extra: list[in
 
     order = json.loads(data)
     limits = Limits(**order["limits"])
-    policy = Policy(
-        Path(order["scratch"]), hidden=hidden(), limits=limits, gpu=order["gpu"], descriptors=(descriptors[0],)
-    )
-    channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
+    end, line = descriptors
+    policy = Policy(Path(order["scratch"]), (), hidden(), limits, order["gpu"], descriptors=(end,))
+    channel = Channel(end, end, MESSAGE_BYTES)
     shell.recorder.limit = limits.output_bytes
 
     def run() -> None:
         os.environ["NBGRADER_EXECUTION"] = order["execution"]  # confined, it has no other variable of ours
         serve(channel)
 
-    keep(run, policy, socket.socket(fileno=descriptors[1]))
+    keep(run, policy, socket.socket(fileno=line))
 
 
 def hidden() -> tuple[Path, ...]:
