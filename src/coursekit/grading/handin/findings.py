@@ -79,6 +79,7 @@ _RELEASE_NOTES = {
     "metadata-damaged": "nbgrader's metadata is damaged in some cells, which run as plain cells.",
     "metadata-edited": "The metadata of the cell {cell} was edited ({fields}), which has no effect.",
     "metadata-version": "Metadata of another version of nbgrader was converted.",
+    "other-release": "The notebook comes from another release of the assignment than the one that is graded.",
     "unknown-grade-id": "Grade ids that this assignment does not have were removed ({count}).",
 }
 _TABLES = [

@@ -49,7 +49,7 @@ def recognise(cells: Sequence[NotebookNode], source: Source) -> Recognition:
                 seen.recovered.add(name)
     for name in source.order:
         if name not in seen.found:
-            _look_into_neighbours(name, cells, source, seen)
+            _look_into_others(name, cells, source, seen)
     return seen
 
 
@@ -126,13 +126,12 @@ def _neighbours(name: str, source: Source, seen: Recognition) -> tuple[str | Non
     return before, after
 
 
-def _look_into_neighbours(
-    name: str, cells: Sequence[NotebookNode], source: Source, seen: Recognition
-) -> None:
-    """An answer that was merged with a cell above or below it."""
+def _look_into_others(name: str, cells: Sequence[NotebookNode], source: Source, seen: Recognition) -> None:
+    """An answer that was merged with the cell above or below it, or with another answer."""
     if source.cells[name].locked:
         return
-    for host in filter(None, _neighbours(name, source, seen)):
+    answers = [other for other in seen.found if not source.cells[other].locked]
+    for host in filter(None, [*_neighbours(name, source, seen), *answers]):
         text = _rest(name, host, cells[seen.found[host]].source, source)
         if text is not None:
             seen.hosts[name] = host

@@ -22,7 +22,7 @@ MAX_CELLS = 2000
 MAX_TEXT = MIB  # characters of one cell
 
 _RUN_TAGS = {"skip-execution", "raises-exception"}  # what makes nbclient skip a cell or forgive it
-_FLAGS = ("grade", "solution", "locked", "task", "points", "checksum", "cell_type")
+_FLAGS = ("grade", "solution", "locked", "task", "points", "cell_type")
 _CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -163,9 +163,13 @@ def _differences(
     if source.cells and (not seen.found or len(strangers) > len(seen.found)):
         yield finding("other-notebook")
         return
+    foreign = _foreign_checksums(cells, seen, source)
+    if 2 * len(foreign) > len(seen.found):
+        yield finding("other-release")
+        foreign = []
     for name in source.order:
         if name in seen.found:
-            yield from _changes(name, cells[seen.found[name]], seen, source)
+            yield from _changes(name, cells[seen.found[name]], seen, source, name in foreign)
         else:
             yield _loss(name, seen, source)
     if strangers:
@@ -179,12 +183,17 @@ def _loss(name: str, seen: Recognition, source: Source) -> Finding:
     return finding("cell-deleted" if source.cells[name].locked else "answer-deleted", name)
 
 
-def _changes(name: str, cell: NotebookNode, seen: Recognition, source: Source) -> Iterator[Finding]:
-    """How one cell differs from what was released, an answer's text aside."""
+def _changes(
+    name: str, cell: NotebookNode, seen: Recognition, source: Source, foreign: bool
+) -> Iterator[Finding]:
+    """How one cell differs from what was released, an answer's text aside.
+
+    foreign: whether it carries another checksum.
+    """
     wanted, given = source.cells[name], source.given_text(name)
     if name in seen.recovered:
         yield finding("cell-recovered", name)
-    elif edited := _edited(name, cell, source):
+    elif edited := _edited(name, cell, source) + ["checksum"] * foreign:
         yield finding("metadata-edited", name, fields=", ".join(edited))
     if seen.copies.get(name):
         yield finding("cell-duplicated", name, count=len(seen.copies[name]) + 1)
@@ -204,14 +213,28 @@ def _tags(cell: NotebookNode | None) -> set[str]:
 def _edited(name: str, cell: NotebookNode, source: Source) -> list[str]:
     """Fields of the nbgrader metadata that are not as released.  Other versions have other fields."""
     mine = cell.metadata.nbgrader
-    released = source.given.get(name)
-    theirs = released.metadata.nbgrader if released else source.cells[name].metadata()
-    if mine.get("schema_version") == theirs.get("schema_version"):
-        fields = [field for field in _FLAGS if mine.get(field) != theirs.get(field)]
-    else:
-        shared = [field for field in _FLAGS if field in mine and field in theirs]
-        fields = [field for field in shared if mine[field] != theirs[field]]
-    return [field for field in fields if released or field != "checksum"]
+    theirs = _given_metadata(name, source)
+    fields = [field for field in _FLAGS if field != "cell_type" or field in mine]
+    if mine.get("schema_version") != theirs.get("schema_version"):
+        fields = [field for field in fields if field in mine and field in theirs]
+    # A flag that is missing is one that is false.
+    return [field for field in fields if (mine.get(field) or None) != (theirs.get(field) or None)]
+
+
+def _given_metadata(name: str, source: Source) -> dict[str, Any]:
+    given = source.given.get(name)
+    return given.metadata.nbgrader if given else source.cells[name].metadata()
+
+
+def _foreign_checksums(cells: list[NotebookNode], seen: Recognition, source: Source) -> list[str]:
+    """Cells that carry another checksum than they were released with; the release may be gone."""
+    found = []
+    for name, position in seen.found.items():
+        data = cells[position].metadata.get("nbgrader")
+        mine = data.get("checksum") if isinstance(data, dict) else None
+        if mine and name in source.given and mine != _given_metadata(name, source).get("checksum"):
+            found.append(name)
+    return found
 
 
 def _of_notebook(
