@@ -378,6 +378,13 @@ def test_a_failed_regrade_takes_the_old_points_back(ledger, url):
     assert {found.status for found in ledger.outcomes(NAME)} == {REVIEW}
 
 
+def test_a_failed_regrade_of_a_late_hand_in_leaves_no_penalty_above_its_points(url):
+    with Ledger(url, late=LateSubmissionPlugin(penalty_method="zero")) as ledger:
+        write(ledger, HAND_INS["full"], timestamp=DUE + timedelta(hours=1))
+        ledger.invalidate(submission(), Finding("crash", "The grader failed."))
+    assert {row[2:] for row in rows(url)["notebooks"]} == {("one", 0, 0), ("two", 0, 0)}
+
+
 def test_invalidating_a_hand_in_takes_the_points_of_every_notebook_back(ledger, url):
     write(ledger, HAND_INS["full"])
     ledger.invalidate(submission(), Finding("crash", "The grader failed."))
@@ -581,9 +588,9 @@ def killed_before_commit(url: str) -> None:
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import test_grading_ledger as here
-        from sqlalchemy.orm import Session
         with here.Ledger({url!r}) as ledger:
-            Session.commit = lambda self: (self.flush(), os.kill(os.getpid(), signal.SIGKILL))
+            kill = lambda connection: os.kill(os.getpid(), signal.SIGKILL)
+            here.sa.event.listen(ledger.gradebook.engine, "commit", kill)
             here.write(ledger, here.HAND_INS["full"])
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)

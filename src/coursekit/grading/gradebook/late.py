@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from nbgrader.api import Assignment, Gradebook, Notebook, Student, SubmittedAssignment, SubmittedNotebook
+from nbgrader.api import (
+    Assignment,
+    BaseCell,
+    Grade,
+    Gradebook,
+    Notebook,
+    Student,
+    SubmittedAssignment,
+    SubmittedNotebook,
+)
 from nbgrader.plugins import LateSubmissionPlugin
 from nbgrader.preprocessors import AssignLatePenalties
 from sqlalchemy import select
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
     from traitlets.config import Config
 
-__all__ = ["Charge", "LateDays", "late_days", "late_plugin", "seconds_late", "table"]
+__all__ = ["Charge", "LateDays", "late_days", "late_plugin", "notebook_score", "seconds_late", "table"]
 
 DAY = 24 * 60 * 60
 
@@ -102,20 +111,21 @@ class LateDays(LateSubmissionPlugin):
         shares = _shares(session, at.assignment_id)
         return self.penalty(charge, score, shares[at.notebook_id])
 
-    def settle(self, gradebook: Gradebook, student: str | None = None) -> None:
+    def settle(self, session: Session, student: str | None = None) -> None:
         """Set the penalties of a student, or of the class, in every assignment; the caller commits.
 
         One hand-in can change the penalty of a later one, and so do an extension or points given by hand.
         """
-        session = gradebook.db
         charges = {charge[:2]: charge for charge in self.charges(_hand_ins(session, student))}
         shares: dict[str, dict[str, float]] = {}
         for row in session.execute(_of(student, _SUBMITTED_NOTEBOOKS)):
             charge = charges.get((row.student_id, row.assignment))
-            if charge and row.assignment not in shares:
-                shares[row.assignment] = _shares(session, row.assignment)
-            share = shares[row.assignment][row.notebook] if charge else 0.0
-            penalty = self.penalty(charge, row.score, share)
+            penalty = None
+            if charge:
+                if row.assignment not in shares:
+                    shares[row.assignment] = _shares(session, row.assignment)
+                share = shares[row.assignment][row.notebook]
+                penalty = self.penalty(charge, notebook_score(session, row.id), share)
             if penalty != row.late_submission_penalty:
                 session.get(SubmittedNotebook, row.id).late_submission_penalty = penalty
 
@@ -148,6 +158,21 @@ def seconds_late(timestamp: datetime | None, due: datetime | None, extension: ti
     return max(0.0, (timestamp - due - (extension or timedelta())).total_seconds())
 
 
+def notebook_score(session: Session, submitted_notebook: str) -> float:
+    """Points of one submitted notebook before penalties.
+
+    `SubmittedNotebook.score` gives the same, but reads the grades of the whole class: nbgrader's index on
+    them starts with the cell.
+    """
+    cells = (
+        select(BaseCell.id)
+        .join(SubmittedNotebook, SubmittedNotebook.notebook_id == BaseCell.notebook_id)
+        .where(SubmittedNotebook.id == submitted_notebook)
+    )
+    grades = select(Grade.score).where(Grade.notebook_id == submitted_notebook, Grade.cell_id.in_(cells))
+    return sum(session.scalars(grades), 0.0)
+
+
 # ---------------------------------------------------------------------------------------------------
 # What the gradebook says
 
@@ -171,7 +196,6 @@ _SUBMITTED_NOTEBOOKS = (
         Notebook.name.label("notebook"),
         SubmittedNotebook.id.label("id"),
         SubmittedNotebook.late_submission_penalty,
-        SubmittedNotebook.score.label("score"),
     )
     .join(SubmittedAssignment, SubmittedAssignment.student_id == Student.id)
     .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)

@@ -7,51 +7,43 @@ The gradebook is nbgrader's database (SQLite, or PostgreSQL by URL).  The ledger
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import nbformat
 import sqlalchemy as sa
 from nbgrader.api import (
-    Assignment,
-    BaseCell,
     Comment,
     Grade,
     Gradebook,
-    GradeCell,
-    Notebook,
+    InvalidEntry,
     Student,
     SubmittedAssignment,
     SubmittedNotebook,
-    TaskCell,
 )
-from nbgrader.api import SourceCell as ReleasedCell
-from nbgrader.utils import compute_checksum, is_locked, parse_utc
+from nbgrader.utils import parse_utc
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
 from coursekit.grading import _put_alembic_on_path
-from coursekit.grading.gradebook.late import LateDays, seconds_late
-from coursekit.grading.gradebook.scoring import valid_points
-from coursekit.grading.handin.source import Source, SourceCell
-from coursekit.grading.records import CellScore, Finding, Outcome, Submission, from_details
+from coursekit.grading.gradebook.late import LateDays, notebook_score, seconds_late
+from coursekit.grading.gradebook.layout import Cell, Layout, LedgerError, read_layout, read_source
+from coursekit.grading.gradebook.page import GRADED, REVIEW, Mark, Page
+from coursekit.grading.handin.source import Source
+from coursekit.grading.records import Finding, Outcome, Submission, from_details
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from nbgrader.plugins import LateSubmissionPlugin
-    from sqlalchemy.orm import Session
 
 __all__ = ["GRADED", "OUTCOMES", "REVIEW", "Ledger", "LedgerError"]
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-GRADED, REVIEW = "graded", "needs review"
 PATIENCE = 60.0  # seconds to wait for a gradebook that another program has locked
 NAME_LENGTH = 128  # characters that nbgrader's columns hold
 
@@ -72,10 +64,6 @@ OUTCOMES = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
     sa.Column("cpu_seconds", sa.Float, nullable=False),
 )
-
-
-class LedgerError(RuntimeError):
-    """The gradebook cannot be read or written; what it held before, it holds still."""
 
 
 class Ledger:
@@ -117,9 +105,9 @@ class Ledger:
         Logs a warning where a source notebook is not the one that was released.  Raises LedgerError if
         the assignment was never released.
         """
-        layouts = self.read(lambda session: _layout(session, assignment).notebooks)
+        layouts = self.read(lambda session: read_layout(session, assignment).notebooks)
         return {
-            name: _source(assignment, layout, source_folder, release_folder)
+            name: read_source(assignment, layout, source_folder, release_folder)
             for name, layout in layouts.items()
         }
 
@@ -164,7 +152,7 @@ class Ledger:
 
         Every notebook of the assignment gets 0 points and needs review; points given by hand stay.
         """
-        names = self.read(lambda session: list(_layout(session, submission.assignment).notebooks))
+        names = self.read(lambda session: list(read_layout(session, submission.assignment).notebooks))
         finding = replace(finding, review=True)
         nothing = [
             Outcome(
@@ -187,14 +175,14 @@ class Ledger:
             self._patiently(self._settle_late_days)
 
     def _settle_late_days(self) -> None:
-        with self._transaction():
-            self._late.settle(self.gradebook)
+        with self._transaction() as session:
+            self._late.settle(session)
 
     def _write(
         self, submission: Submission, outcomes: Sequence[Outcome], notebooks: Mapping[str, NotebookNode]
     ) -> list[Outcome]:
         with self._transaction() as session:
-            layout = _layout(session, submission.assignment, lock=True)
+            layout = read_layout(session, submission.assignment, lock=True)
             entry = _enter(session, submission, layout)
             standing = []
             for outcome in outcomes:
@@ -205,38 +193,31 @@ class Ledger:
                     )
                 page = Page(layout.notebooks[outcome.notebook], outcome, notebooks.get(outcome.notebook))
                 standing.append(_write_page(session, page, entry.notebooks[outcome.notebook]))
-            self._take_off_late_points(session, submission, layout, entry, notebooks)
+            if isinstance(self._late, LateDays):
+                self._late.settle(session, submission.student)
+            else:
+                late = seconds_late(entry.timestamp, layout.due, entry.extension)
+                for outcome in outcomes:
+                    row = session.get(SubmittedNotebook, entry.notebooks[outcome.notebook])
+                    row.late_submission_penalty = self._penalty(session, submission.student, row.id, late)
             return standing
 
-    def _take_off_late_points(
-        self,
-        session: Session,
-        submission: Submission,
-        layout: Layout,
-        entry: Entry,
-        notebooks: Mapping[str, NotebookNode],
-    ) -> None:
-        if isinstance(self._late, LateDays):
-            self._late.settle(self.gradebook, submission.student)
-            return
-        late = seconds_late(entry.timestamp, layout.due, entry.extension) if self._late else 0.0
-        for name, identifier in entry.notebooks.items():
-            if name in notebooks:
-                submitted = session.get(SubmittedNotebook, identifier)
-                penalty = (
-                    self._late.late_submission_penalty(submission.student, submitted.score, late)
-                    if late
-                    else None
-                )
-                if penalty is not None:
-                    penalty = max(0.0, min(penalty, submitted.score))
-                submitted.late_submission_penalty = penalty
+    def _penalty(self, session: Session, student: str, identifier: str, late: float) -> float | None:
+        """What nbgrader's plugin takes off a submitted notebook: no more than it earned."""
+        if self._late is None or not late:
+            return None
+        score = notebook_score(session, identifier)
+        penalty = self._late.late_submission_penalty(student, score, late)
+        return None if penalty is None else max(0.0, min(penalty, score))
 
     # -- the database
 
     def _open(self, course_id: str) -> Gradebook:
         # a URL keeps its password, which str(url) hides
-        gradebook = Gradebook(self._url, course_id)
+        try:
+            gradebook = Gradebook(self._url, course_id)
+        except InvalidEntry as error:
+            raise LedgerError(f"the gradebook cannot hold the course {course_id!r}: {error}") from error
         try:
             OUTCOMES.metadata.create_all(gradebook.engine)
             _forget_removed(gradebook.engine)
@@ -246,27 +227,22 @@ class Ledger:
         return gradebook
 
     def read(self, action: Callable[[Session], T]) -> T:
+        """What an action finds in a session of its own; anybody may read so, from any thread."""
+
         def read() -> T:
-            try:
-                return action(self.gradebook.db())
-            finally:
-                self.gradebook.db.remove()
+            with Session(self.gradebook.engine) as session:
+                return action(session)
 
         return self._patiently(read)
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        """One transaction of nbgrader's session, so that its own queries see what we wrote in it."""
-        session = self.gradebook.db()
-        try:
+        with Session(self.gradebook.engine) as session, session.begin():
             if self._url.get_backend_name() == "sqlite":
                 # Taken at once, the lock can be waited for; taken at the first write, two writers that
                 # have both read would wait for each other.
                 session.connection().exec_driver_sql("BEGIN IMMEDIATE")
             yield session
-            session.commit()
-        finally:
-            self.gradebook.db.remove()  # rolls back what is not committed
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """Run an action again while the database is locked or away, for a minute at most."""
@@ -335,203 +311,7 @@ def _check_same(submission: Submission, outcome: Outcome) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------
-# What was released
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell that nbgrader knows: its row in base_cell and what a person or the grader does with it."""
-
-    id: str
-    name: str
-    kind: str  # GradeCell, SolutionCell or TaskCell
-    maximum: float = 0.0
-
-
-class SourceRow(NamedTuple):
-    """A row of nbgrader's source_cell."""
-
-    name: str
-    cell_type: str
-    source: str
-    locked: bool
-    checksum: str | None
-
-
-@dataclass(frozen=True)
-class NotebookLayout:
-    """The cells of one notebook.  A cell that is graded and answered has two rows of one name."""
-
-    id: str
-    name: str
-    kernelspec: str | None
-    cells: tuple[Cell, ...]
-    sources: dict[str, SourceRow]
-
-    @property
-    def graded(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.kind in ("GradeCell", "TaskCell")]
-
-    @property
-    def commented(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.kind in ("SolutionCell", "TaskCell")]
-
-    @property
-    def answers(self) -> frozenset[str]:
-        return frozenset(cell.name for cell in self.cells if cell.kind == "SolutionCell")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An assignment as it was released."""
-
-    id: str
-    due: datetime | None
-    notebooks: dict[str, NotebookLayout]
-
-
-def _layout(session: Session, assignment: str, lock: bool = False) -> Layout:
-    """An assignment's notebooks and cells; `lock` keeps other ledgers out until the transaction ends."""
-    query = sa.select(Assignment.id, Assignment.duedate).where(Assignment.name == assignment)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    row = session.execute(query).one_or_none()
-    notebooks = row and session.execute(_NOTEBOOKS.where(Notebook.assignment_id == row.id)).all()
-    if not notebooks:
-        raise LedgerError(
-            f"assignment {assignment!r} is not in the gradebook; "
-            f"run `nbgrader generate_assignment {assignment}` first"
-        )
-    cells, sources = _by_notebook(session, _CELLS, row.id), _by_notebook(session, _SOURCES, row.id)
-    return Layout(
-        row.id,
-        row.duedate,
-        {
-            name: NotebookLayout(
-                identifier,
-                name,
-                kernelspec,
-                tuple(Cell(*values) for values in cells.get(identifier, [])),
-                {values[0]: SourceRow(*values) for values in sources.get(identifier, [])},
-            )
-            for identifier, name, kernelspec in notebooks
-        },
-    )
-
-
-_NOTEBOOKS = sa.select(Notebook.id, Notebook.name, Notebook.kernelspec).order_by(Notebook.name)
-
-_base, _grade_cell, _task_cell = BaseCell.__table__, GradeCell.__table__, TaskCell.__table__
-_CELLS = (
-    sa.select(
-        _base.c.notebook_id,
-        _base.c.id,
-        _base.c.name,
-        _base.c.type,
-        sa.func.coalesce(_grade_cell.c.max_score, _task_cell.c.max_score, 0.0),
-    )
-    .select_from(_base)
-    .outerjoin(_grade_cell, _grade_cell.c.id == _base.c.id)
-    .outerjoin(_task_cell, _task_cell.c.id == _base.c.id)
-    .join(Notebook, Notebook.id == _base.c.notebook_id)
-    .order_by(_base.c.name)
-)
-
-_SOURCES = sa.select(
-    ReleasedCell.notebook_id,
-    ReleasedCell.name,
-    ReleasedCell.cell_type,
-    ReleasedCell.source,
-    ReleasedCell.locked,
-    ReleasedCell.checksum,
-).join(Notebook, Notebook.id == ReleasedCell.notebook_id)
-
-
-def _by_notebook(session: Session, query: sa.Select, assignment_id: str) -> dict[str, list]:
-    found: dict[str, list] = {}
-    for notebook, *values in session.execute(query.where(Notebook.assignment_id == assignment_id)):
-        found.setdefault(notebook, []).append(values)
-    return found
-
-
-def _source(
-    assignment: str, layout: NotebookLayout, source_folder: Path | None, release_folder: Path | None
-) -> Source:
-    source, released = _notebook(source_folder, layout.name), _notebook(release_folder, layout.name)
-    if source is None:
-        log.warning(
-            "%s: the source of notebook %r is missing; grading uses the gradebook", assignment, layout.name
-        )
-    elif names := _changed(layout, source):
-        log.warning(
-            "%s: the source of notebook %r differs from what was released in %s; grading uses what was "
-            "released, until you run `nbgrader generate_assignment %s`",
-            assignment,
-            layout.name,
-            ", ".join(names),
-            assignment,
-        )
-    return Source(
-        notebook=source or released or nbformat.v4.new_notebook(),
-        released=released,
-        cells={row.name: _source_cell(layout, row) for row in layout.sources.values()},
-        kernelspec=json.loads(layout.kernelspec or "{}"),
-    )
-
-
-def _source_cell(layout: NotebookLayout, row: SourceRow) -> SourceCell:
-    kinds = {cell.kind: cell.maximum for cell in layout.cells if cell.name == row.name}
-    graded = [maximum for kind, maximum in kinds.items() if kind != "SolutionCell"]
-    return SourceCell(
-        name=row.name,
-        cell_type=row.cell_type,
-        source=row.source,
-        locked=row.locked,
-        grade="GradeCell" in kinds,
-        solution="SolutionCell" in kinds,
-        task="TaskCell" in kinds,
-        points=graded[0] if graded else None,
-        checksum=row.checksum,
-    )
-
-
-def _notebook(folder: Path | None, name: str) -> NotebookNode | None:
-    if folder is None or not (folder / f"{name}.ipynb").is_file():
-        return None
-    try:
-        return nbformat.read(folder / f"{name}.ipynb", as_version=4)
-    except (ValueError, AttributeError, KeyError) as error:  # what nbformat raises for what is no notebook
-        raise LedgerError(f"{folder / name}.ipynb cannot be read as a notebook: {error}") from error
-
-
-def _changed(layout: NotebookLayout, notebook: NotebookNode) -> list[str]:
-    """Names of cells that came, went, or are locked and read otherwise than when they were released."""
-    cells = _by_name(notebook)
-    moved = {name for name, cell in cells.items() if _known(cell)} ^ set(layout.sources)
-    altered = {
-        name
-        for name, row in layout.sources.items()
-        if name in cells and is_locked(cells[name]) and compute_checksum(cells[name]) != row.checksum
-    }
-    return sorted(moved | altered)
-
-
-def _known(cell: NotebookNode) -> bool:
-    """Whether nbgrader keeps this cell in the gradebook."""
-    return is_locked(cell) or any(cell.metadata.nbgrader.get(key) for key in ("grade", "solution", "task"))
-
-
-def _by_name(notebook: NotebookNode | None) -> dict[str, NotebookNode]:
-    """The cells that carry a grade id, in the order of the notebook; of two with the same, the first."""
-    found: dict[str, NotebookNode] = {}
-    for cell in [] if notebook is None else notebook.cells:
-        if name := cell.metadata.get("nbgrader", {}).get("grade_id"):
-            found.setdefault(name, cell)
-    return found
-
-
-# ---------------------------------------------------------------------------------------------------
-# One hand-in's rows
+# The rows of a hand-in
 
 
 class Entry(NamedTuple):
@@ -561,7 +341,11 @@ def _enter(session: Session, submission: Submission, layout: Layout) -> Entry:
 
 def _enter_notebooks(connection: sa.Connection, submitted_assignment: str, layout: Layout) -> dict[str, str]:
     table = SubmittedNotebook.__table__
-    query = sa.select(table.c.notebook_id, table.c.id).where(table.c.assignment_id == submitted_assignment)
+    query = sa.select(table.c.notebook_id, table.c.id).where(
+        table.c.assignment_id == submitted_assignment,
+        # nbgrader's index starts with this column; without it, SQLite reads the rows of the whole class
+        table.c.notebook_id.in_([notebook.id for notebook in layout.notebooks.values()]),
+    )
     there = dict(connection.execute(query).all())
     missing = [notebook.id for notebook in layout.notebooks.values() if notebook.id not in there]
     if missing:
@@ -580,7 +364,10 @@ def _rows(
     connection: sa.Connection, table: sa.Table, submitted_notebook: str, cells: Sequence[Cell]
 ) -> dict[str, sa.Row]:
     """The grades or comments of a submitted notebook by cell id, made where they are missing."""
-    query = sa.select(table).where(table.c.notebook_id == submitted_notebook)
+    query = sa.select(table).where(
+        table.c.notebook_id == submitted_notebook,
+        table.c.cell_id.in_([cell.id for cell in cells]),  # for nbgrader's index, as above
+    )
     rows = {row.cell_id: row for row in connection.execute(query)}
     missing = [cell.id for cell in cells if cell.id not in rows]
     if missing:
@@ -588,136 +375,6 @@ def _rows(
         connection.execute(sa.insert(table), new)
         rows = {row.cell_id: row for row in connection.execute(query)}
     return rows
-
-
-class Mark(NamedTuple):
-    """What is to stand beside a graded cell.
-
-    waits: whether a person must grade it; None leaves that as it is, if they have done so already.
-    """
-
-    points: float | None
-    waits: bool | None
-    review: str | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """One notebook of a hand-in: what was released, what it earned, how it looks after grading."""
-
-    layout: NotebookLayout
-    outcome: Outcome
-    notebook: NotebookNode | None
-
-    def marks(self) -> dict[str, Mark]:
-        """Marks of the graded cells, by name, in the order of the notebook."""
-        scores = {score.cell: score for score in self.outcome.scores}
-        shown = _by_name(self.notebook)
-        order = {name: place for place, name in enumerate(shown)}
-        graded = sorted(self.layout.graded, key=lambda cell: (order.get(cell.name, len(order)), cell.name))
-        marks = {cell.name: self._mark(cell, scores.get(cell.name), shown.get(cell.name)) for cell in graded}
-        return self._waiting(marks)
-
-    def _mark(self, cell: Cell, score: CellScore | None, shown: NotebookNode | None) -> Mark:
-        if score is None:
-            if self.notebook is None and self.outcome.status == GRADED:
-                return Mark(0.0, False)  # not handed in
-            return Mark(0.0, True, "it was not scored")
-        if score.points is None:
-            if score.review:
-                return Mark(0.0, True, score.review)
-            if cell.kind == "TaskCell":
-                return Mark(None, None)
-            return Mark(0.0, False) if self._untouched(cell.name, shown) else Mark(None, True)
-        points, wrong = valid_points(score.points, cell.maximum)
-        review = wrong or score.review
-        return Mark(points, review is not None, review)
-
-    def _untouched(self, name: str, shown: NotebookNode | None) -> bool:
-        """Whether an answer is still the text that was released."""
-        if shown is None or name not in self.layout.answers or name not in self.layout.sources:
-            return False
-        return compute_checksum(shown) == self.layout.sources[name].checksum
-
-    def _waiting(self, marks: dict[str, Mark]) -> dict[str, Mark]:
-        """A hand-in that needs review has at least one grade that waits for a person."""
-        flagged = {finding.cell for finding in self.outcome.findings if finding.review}
-        marks = {name: mark._replace(waits=True) if name in flagged else mark for name, mark in marks.items()}
-        if marks and self._needs_review(marks) and not any(mark.waits for mark in marks.values()):
-            first = next(iter(marks))
-            marks[first] = marks[first]._replace(waits=True)
-        return marks
-
-    def _needs_review(self, marks: Mapping[str, Mark]) -> bool:
-        return (
-            self.outcome.status != GRADED
-            or any(finding.review for finding in self.outcome.findings)
-            or any(mark.review for mark in marks.values())
-        )
-
-    def standing(self, marks: Mapping[str, Mark]) -> Outcome:
-        """The outcome with what the gradebook holds in place of what it was said to earn."""
-        maxima = {cell.name: cell.maximum for cell in self.layout.graded}
-        scores = {score.cell: score for score in self.outcome.scores if score.cell in marks}
-        for name in marks:
-            scores.setdefault(name, CellScore(name, None, maxima[name]))
-        automatic = [name for name in marks if self._automatic(name)]
-        return replace(
-            self.outcome,
-            status=REVIEW if self._needs_review(marks) else GRADED,
-            points=sum(marks[name].points or 0.0 for name in automatic),
-            maximum=sum(maxima[name] for name in automatic),
-            scores=tuple(
-                replace(score, points=marks[name].points, maximum=maxima[name], review=marks[name].review)
-                for name, score in scores.items()
-            ),
-            graded_at=self.outcome.graded_at or datetime.now(timezone.utc),
-        )
-
-    def _automatic(self, name: str) -> bool:
-        """Whether no person grades this cell: a test, not an answer, a text or a task."""
-        kinds = {cell.kind for cell in self.layout.cells if cell.name == name}
-        return kinds == {"GradeCell"} and self.layout.sources[name].cell_type == "code"
-
-    def comments(self, marks: Mapping[str, Mark]) -> dict[str, str]:
-        """Automatic comments by name of the answer or task beside which nbgrader shows them."""
-        shown = _by_name(self.notebook)
-        commented = {cell.name for cell in self.layout.commented}
-        lines: dict[str, list[str]] = {
-            name: ["No response."] for name in commented if self._untouched(name, shown.get(name))
-        }
-        for name, text in self._reasons(marks):
-            if place := _place(name, list(shown), commented):
-                lines.setdefault(place, []).append(f"Needs review: {text}")
-        return {name: _plain("\n\n".join(dict.fromkeys(texts))) for name, texts in lines.items()}
-
-    def _reasons(self, marks: Mapping[str, Mark]) -> Iterator[tuple[str | None, str]]:
-        """Why a person must look at the notebook, with the cell concerned."""
-        whole = False
-        for finding in self.outcome.findings:
-            if finding.review:
-                whole = whole or finding.cell is None
-                yield finding.cell, finding.message
-        scored = {score.cell for score in self.outcome.scores}
-        for name, mark in marks.items():
-            # where the whole notebook failed, every cell would repeat it
-            if mark.review and not (whole and name not in scored):
-                yield name, f"{name}: {mark.review}"
-
-
-def _place(name: str | None, order: Sequence[str], commented: set[str]) -> str | None:
-    """The answer or task where a remark on a cell is read: itself, the one before it, else the first."""
-    if name in commented:
-        return name
-    before = order[: order.index(name)] if name in order else []
-    nearest = next((other for other in reversed(before) if other in commented), None)
-    return nearest or next((other for other in order if other in commented), min(commented, default=None))
-
-
-def _plain(text: str) -> str:
-    """Text that every database keeps and that is no HTML where nbgrader renders it as Markdown."""
-    text = text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text.replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
 
 
 def _write_page(session: Session, page: Page, submitted_notebook: str) -> Outcome:
