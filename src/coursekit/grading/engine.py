@@ -43,10 +43,18 @@ if TYPE_CHECKING:
 
     from coursekit.grading.workers import Answer
 
-__all__ = ["ClassResult", "Grader", "GradingStopped", "Review"]
+__all__ = [
+    "ClassResult", "ForeignKernel", "Grader", "GradingStopped", "Review", "hand_in_count", "is_python",
+    "plain",
+]  # fmt: skip
 
 LEDGER_FAILURES = 3  # in a row: then it is the gradebook, not the hand-in
 MAX_FILE_BYTES = 64 * MIB
+UNPROTECTED = "NOT PROTECTED"
+
+
+class ForeignKernel(CourseError):
+    """The assignment is not written in Python, which is all that the engine runs."""
 
 
 class GradingStopped(KeyboardInterrupt):
@@ -69,7 +77,7 @@ class ClassResult:
     students: who handed in.   graded: hand-ins that were written to the gradebook, those for review
     included.   skipped: hand-ins that had been graded before.   review: what a person must look at.
     failed: students whose outcome could not be written, with the reason.   unknown: students who are not
-    in the gradebook and were not to be added.
+    in the gradebook and were not to be added.   gaps: what nothing protected while student code ran.
     """
 
     assignment: str
@@ -79,7 +87,15 @@ class ClassResult:
     review: list[Review] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    gaps: set[str] = field(default_factory=set)
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.assignment}: {self.graded} hand-ins graded in {self.seconds:.0f} s, "
+            f"{len({review.student for review in self.review})} of them need review, "
+            f"{self.skipped} had been graded before"
+        )
 
 
 class Grader(LoggingConfigurable):
@@ -223,6 +239,10 @@ class _Class:
             raise CourseError(
                 f"assignment {assignment!r} has no notebook {notebooks!r}, only {', '.join(self._all)}"
             )
+        for name, source in self._sources.items():
+            if not is_python(source.kernelspec, source.notebook):
+                kernel = source.kernelspec.get("display_name", source.kernelspec.get("name"))
+                raise ForeignKernel(f"notebook {name!r} runs with the kernel {kernel!r}, not with Python")
         self._limits, self._limit_output = grader.limits(), LimitOutput(parent=grader)
         self._seed = seed(Path(coursedir.root), assignment)
         self._done = ledger.fingerprints(assignment)
@@ -332,8 +352,8 @@ class _Class:
             submission.student,
             self._assignment,
             name,
-            cells=_plain(reconciled.notebook),
-            source=_plain(source.notebook),
+            cells=plain(reconciled.notebook),
+            source=plain(source.notebook),
             files=hand_in.files,
             limits=self._limits,
             seed=self._seed,
@@ -439,7 +459,17 @@ class _Class:
         points = ", ".join(f"{o.notebook} {o.points:g}/{o.maximum:g}" for o in outcomes)
         remark = f"; needs review: {reviews[0].reason}" if reviews else ""
         self._log.info("%s: %s%s", outcomes[0].student, points, remark)
+        for outcome in outcomes:
+            self._result.gaps.update(line for line in outcome.protection if line.startswith(UNPROTECTED))
         self.progress.step(review=bool(reviews))
+
+
+def is_python(kernelspec: Mapping[str, Any], notebook: NotebookNode) -> bool:
+    """Whether a notebook is in Python; one that does not say is."""
+    language = kernelspec.get("language") or notebook.metadata.get("language_info", {}).get("name")
+    if language:
+        return language.lower() in ("python", "ipython")
+    return kernelspec.get("name", "python").startswith("python")
 
 
 def hand_in_count(coursedir: CourseDirectory, assignment: str) -> int:
@@ -466,8 +496,8 @@ def _forget(ledger: Ledger, assignment: str, students: Collection[str], notebook
     ledger.read(forget)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A notebook, or a part of one, as JSON values."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from coursekit.grading.execution import zygote
 from coursekit.grading.records import Job, Result
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class Executor(Protocol):
         """Run a job; may be called from several threads at once."""
 
 
+class Zygotes(zygote.Executor):
+    """An executor that tells whether its own processes are still there."""
+
+    @property
+    def alive(self) -> bool:
+        return all(process.poll() is None for process in self._processes)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How an executor is made, on whatever machine; equal recipes share one.
@@ -59,9 +68,7 @@ class Recipe:
     modules: tuple[str, ...] = ()
 
     def __call__(self) -> Executor:
-        from coursekit.grading.execution.zygote import Executor
-
-        return Executor(self.modules)
+        return Zygotes(self.modules)
 
 
 # ---------------------------------------------------------------------------------------------------
