@@ -11,7 +11,7 @@ import builtins
 import keyword
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations
@@ -48,6 +48,9 @@ TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 KEPT = frozenset([*keyword.kwlist, *dir(builtins)])
+
+
+Block = tuple[int, int, int]  # where it begins in either text, and its length, in tokens
 
 
 class Part(NamedTuple):
@@ -189,8 +192,8 @@ def _pair(one: str, other: str, codes: Mapping[str, _Code]) -> Pair | None:
     return Pair((one, other), shares, tokens, tuple(_parts(first, second, blocks)))
 
 
-def _blocks(first: _Code, second: _Code) -> list[tuple[int, int, int]]:
-    """The longest runs of equal tokens: where in first, where in second, how long; in the order of first."""
+def _blocks(first: _Code, second: _Code) -> list[Block]:
+    """Runs of equal tokens that cannot be made longer."""
     places = {
         (i, j)
         for gram in first.places.keys() & second.places.keys()
@@ -208,23 +211,36 @@ def _blocks(first: _Code, second: _Code) -> list[tuple[int, int, int]]:
     return blocks
 
 
-def _parts(first: _Code, second: _Code, blocks: Sequence[tuple[int, int, int]]) -> Iterable[Part]:
-    """Passages to show: a block, with those that follow in both after a few other tokens."""
-    begun: list[list[int]] = []
-    for i, j, length in blocks:
-        last = begun[-1] if begun else None
-        if last and -GRAM < i - last[1] <= GRAM and -GRAM < j - last[3] <= GRAM and j >= last[2]:
-            last[1], last[3] = max(last[1], i + length), max(last[3], j + length)
-        elif not last or i + length > last[1]:
-            begun.append([i, i + length, j, j + length])
-    for i, i_end, j, j_end in begun:
-        yield Part(*_lines(first, i, i_end), *_lines(second, j, j_end))
+def _parts(first: _Code, second: _Code, blocks: Sequence[Block]) -> Iterator[Part]:
+    """Passages to show, each token once: a block, with those that follow it closely in both."""
+    runs: list[Block] = []
+    for block in sorted(_longest(first, second, blocks)):
+        i, j, length = block
+        last = runs[-1] if runs else (0, 0, -len(first.tokens) - GRAM)
+        gap = i - last[0] - last[2]
+        if gap <= GRAM and abs((j - last[1]) - (i - last[0])) <= GRAM:
+            runs[-1] = (last[0], last[1], i + length - last[0])
+        else:
+            runs.append(block)
+    for i, j, length in runs:
+        yield Part(*_lines(first, i, length), *_lines(second, j, length))
 
 
-def _lines(code: _Code, start: int, end: int) -> tuple[int, str]:
-    text = code.text
+def _longest(first: _Code, second: _Code, blocks: Sequence[Block]) -> Iterator[Block]:
+    """Longest first, without those that lie mostly in longer ones."""
+    taken = np.zeros(len(first.tokens), bool), np.zeros(len(second.tokens), bool)
+    for i, j, length in sorted(blocks, key=lambda block: -block[2]):
+        here = taken[0][i : i + length], taken[1][j : j + length]
+        if max(side.mean() for side in here) < 0.5:
+            for side in here:
+                side[:] = True
+            yield i, j, length
+
+
+def _lines(code: _Code, start: int, length: int) -> tuple[int, str]:
+    text, last = code.text, min(start + length, len(code.ends)) - 1
     begin = text.rfind("\n", 0, code.starts[start]) + 1
-    stop = text.find("\n", code.ends[end - 1])
+    stop = text.find("\n", code.ends[last])
     return text.count("\n", 0, begin) + 1, text[begin : stop if stop >= 0 else len(text)]
 
 
