@@ -317,6 +317,11 @@ def millions_of_lists(data: bytes) -> bytes:
     return b'{"nbformat": 4, "cells": [' + b"[]," * 4_100_000 + b"[]]}"
 
 
+@file("too-large", "unread")
+def a_hundred_thousand_cells(data: bytes) -> bytes:
+    return b'{"nbformat": 4, "cells": [' + b"{}," * 100_000 + b"{}]}"
+
+
 # ---------------------------------------------------------------------------------------------------
 # JSON values
 

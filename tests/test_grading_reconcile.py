@@ -236,6 +236,11 @@ def test_without_the_release_nothing_is_said_about_the_text_of_a_test(hidden, va
     assert sum("SECRET" in text for text in code(found.notebook)) == 1
 
 
+def test_without_the_release_an_honest_hand_in_has_no_findings(coursedir):
+    source = source_of(coursedir, "ps1", "problem1")
+    assert reconcile(solved(source), dataclasses.replace(source, released=None)).findings == ()
+
+
 def test_without_the_source_notebook_order_comes_from_the_release(source, valid):
     bare = dataclasses.replace(source, notebook=nbformat.v4.new_notebook())
     assert bare.order == source.order

@@ -35,7 +35,8 @@ _FILE_REVIEWS = {
     "not {found}.",
     "too-large": "{name} has {size:.0f} MiB, more than the {limit:.0f} MiB that are read; "
     "clear all outputs and upload it again.",
-    "too-large:brackets": "{name} holds millions of values; clear all outputs and upload it again.",
+    "too-large:values": "{name} holds millions of numbers or lists; clear all outputs and upload it again.",
+    "too-large:cells": "{name} holds {count} cells; delete what is no answer and upload it again.",
     "too-large:grew": "{name} grew while it was read; upload it again.",
     "truncated": "{name} ends in the middle, as after a broken upload; upload it again.",
     "unreadable": "{name} cannot be opened ({reason}); upload it again.",

@@ -21,7 +21,9 @@ from coursekit.grading.records import MIB, Finding
 __all__ = ["MAX_BYTES", "Unreadable", "read_bytes", "read_notebook", "shown"]
 
 MAX_BYTES = 50 * MIB
-MAX_BRACKETS = 4_000_000  # 50 MiB of "[[],[]," would fill a gigabyte once parsed
+MAX_VALUES = 6_000_000  # 50 MiB of "[],[]," would fill more than a gigabyte once parsed
+MAX_CELLS = 20_000  # as an object a cell takes a kilobyte or two, in a file ten bytes
+MAX_TAGS = 50
 MAX_DIGITS = 4000  # Python refuses to read longer integers
 
 _MARKS = [  # the first four bytes of UTF-32 begin like UTF-16
@@ -137,8 +139,8 @@ def _text_of(data: bytes) -> tuple[str, str | None]:
 
 def _parse(text: str, name: str) -> tuple[Any, list[Finding]]:
     """The JSON value at the beginning, and a note if more follows."""
-    if text.count("[") + text.count("{") > MAX_BRACKETS:
-        raise Unreadable("too-large:brackets", name)
+    if sum(map(text.count, "[{,")) > MAX_VALUES:
+        raise Unreadable("too-large:values", name)
     decoder = json.JSONDecoder(parse_int=_integer, parse_constant=lambda _: None)
     try:
         value, end = decoder.raw_decode(text)
@@ -179,6 +181,8 @@ def _interpret(value: Any, name: str) -> tuple[NotebookNode, list[Finding]]:
     raw = _raw_cells(value)
     if raw is None:
         raise Unreadable("no-cells", name)
+    if len(raw) > MAX_CELLS:
+        raise Unreadable("too-large:cells", name, count=len(raw))
     pairs = [_cell(cell) for cell in raw]
     cells = [cell for cell, _ in pairs]
     _number(cells)
@@ -204,7 +208,7 @@ def _format_findings(value: dict, name: str) -> Iterable[Finding]:
     if not isinstance(version, int) or isinstance(version, bool):
         yield finding("damaged-notebook", name=name)
     elif version < 4:
-        yield finding("old-format", name=name, version=version)
+        yield finding("old-format", name=name, version=str(version)[:6])
     elif version > 4:
         yield finding("newer-format", name=name, version=str(version)[:6])
 
@@ -279,7 +283,7 @@ def _cell_metadata(value: Any) -> tuple[dict[str, Any], bool]:
     if "nbgrader" in value:
         kept["nbgrader"] = _grader_metadata(value["nbgrader"])
     if isinstance(value.get("tags"), list):
-        kept["tags"] = [_clean(tag) for tag in value["tags"] if isinstance(tag, str)]
+        kept["tags"] = [_clean(tag) for tag in value["tags"][:MAX_TAGS] if isinstance(tag, str)]
     return kept, True
 
 

@@ -212,8 +212,9 @@ def _tags(cell: NotebookNode | None) -> set[str]:
 
 def _edited(name: str, cell: NotebookNode, source: Source) -> list[str]:
     """Fields of the nbgrader metadata that are not as released.  Other versions have other fields."""
-    mine = cell.metadata.nbgrader
-    theirs = _given_metadata(name, source)
+    if name not in source.given:
+        return []
+    mine, theirs = cell.metadata.nbgrader, source.given[name].metadata.nbgrader
     fields = [field for field in _FLAGS if field != "cell_type" or field in mine]
     if mine.get("schema_version") != theirs.get("schema_version"):
         fields = [field for field in fields if field in mine and field in theirs]
@@ -221,18 +222,13 @@ def _edited(name: str, cell: NotebookNode, source: Source) -> list[str]:
     return [field for field in fields if (mine.get(field) or None) != (theirs.get(field) or None)]
 
 
-def _given_metadata(name: str, source: Source) -> dict[str, Any]:
-    given = source.given.get(name)
-    return given.metadata.nbgrader if given else source.cells[name].metadata()
-
-
 def _foreign_checksums(cells: list[NotebookNode], seen: Recognition, source: Source) -> list[str]:
-    """Cells that carry another checksum than they were released with; the release may be gone."""
+    """Cells that carry another checksum than they were released with."""
     found = []
-    for name, position in seen.found.items():
-        data = cells[position].metadata.get("nbgrader")
+    for name in seen.found.keys() & source.given.keys():
+        data = cells[seen.found[name]].metadata.get("nbgrader")
         mine = data.get("checksum") if isinstance(data, dict) else None
-        if mine and name in source.given and mine != _given_metadata(name, source).get("checksum"):
+        if mine and mine != source.given[name].metadata.nbgrader.get("checksum"):
             found.append(name)
     return found
 
