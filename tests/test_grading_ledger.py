@@ -422,6 +422,21 @@ def test_fingerprints_tell_what_was_graded_last(ledger):
     assert ledger.fingerprints(NAME) == expected
 
 
+def test_what_is_forgotten_keeps_its_grade_and_counts_as_not_done(ledger, url):
+    write(ledger, HAND_INS["full"])
+    write(ledger, HAND_INS["full"], "bob")
+    before = rows(url)
+    ledger.forget(NAME, ["ann"], ["one"])
+    assert [found for found in ledger.fingerprints(NAME).items() if not found[1]] == [(("ann", "one"), "")]
+    assert rows(url) == before
+
+
+def test_the_students_are_those_of_the_gradebook(ledger):
+    write(ledger, HAND_INS["full"])
+    write(ledger, HAND_INS["full"], "bob")
+    assert ledger.students() == {"ann", "bob"}
+
+
 def test_a_hand_in_that_nbgrader_removed_and_added_again_is_not_done(ledger, url):
     write(ledger, HAND_INS["full"])
     with Gradebook(url) as gradebook:
@@ -700,8 +715,10 @@ def test_a_gradebook_that_cannot_be_written_gives_a_clear_error(ledger, url):
 
 
 def test_a_gradebook_in_a_folder_that_is_not_there_gives_a_clear_error(tmp_path):
-    with pytest.raises(LedgerError, match="unable to open database file"):
-        Ledger(f"sqlite:///{tmp_path / 'nowhere' / 'gradebook.db'}")
+    url = f"sqlite:///{tmp_path / 'nowhere' / 'gradebook.db'}"
+    with pytest.raises(LedgerError, match="unable to open database file") as caught:
+        Ledger(url)
+    assert f"{url} cannot be written" in str(caught.value)
 
 
 def test_a_file_that_is_no_gradebook_gives_a_clear_error(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -78,6 +78,7 @@ class Ledger:
     def __init__(
         self, db_url: str, course_id: str = "default_course", *, late: LateSubmissionPlugin | None = None
     ) -> None:
+        self._shown = sa.make_url(db_url).render_as_string()  # without its password
         self._url = _patient_url(db_url)
         self._late = late
         self._opened = False
@@ -129,6 +130,10 @@ class Ledger:
         rows = self.read(lambda session: session.execute(query).all())
         return {(student, notebook): fingerprint for student, notebook, fingerprint in rows}
 
+    def students(self) -> set[str]:
+        """Ids of all students in the gradebook."""
+        return self.read(lambda session: set(session.scalars(sa.select(Student.id))))
+
     # -- writing
 
     def write(
@@ -168,6 +173,23 @@ class Ledger:
             for name in names
         ]
         return self.write(submission, nothing, {})
+
+    def forget(self, assignment: str, students: Collection[str], notebooks: Collection[str]) -> None:
+        """Take the fingerprints of these hand-ins away, so that none of them counts as done.
+
+        Their grades stand until new ones come.
+        """
+        self._patiently(lambda: self._forget(assignment, students, notebooks))
+
+    def _forget(self, assignment: str, students: Collection[str], notebooks: Collection[str]) -> None:
+        rows = sa.update(OUTCOMES).where(
+            OUTCOMES.c.assignment == assignment,
+            OUTCOMES.c.student == sa.bindparam("who"),
+            OUTCOMES.c.notebook == sa.bindparam("which"),
+        )
+        with self._transaction() as session:
+            if chosen := [{"who": who, "which": which} for who in students for which in notebooks]:
+                session.connection().execute(rows.values(fingerprint=""), chosen)
 
     def settle_late_days(self) -> None:
         """Set the class's late penalties anew, after extensions or points given by hand."""
@@ -213,7 +235,6 @@ class Ledger:
     # -- the database
 
     def _open(self, course_id: str) -> Gradebook:
-        # a URL keeps its password, which str(url) hides
         try:
             gradebook = Gradebook(self._url, course_id)
         except InvalidEntry as error:
@@ -264,7 +285,7 @@ class Ledger:
         return self._opened and isinstance(error, OperationalError)  # a server that restarts
 
     def _explain(self, error: DBAPIError) -> str:
-        url, reason = self._url.render_as_string(), str(error.orig).strip()
+        url, reason = self._shown, str(error.orig).strip()
         if "locked" in reason:
             return (
                 f"the gradebook {url} stayed locked by another program for {PATIENCE:g} s; "
