@@ -867,6 +867,7 @@ _named("{name}.IPYNB", "other-name", works_here=POSIX)
 _named("{name}\n.ipynb", "other-name", works_here=POSIX)
 _named("\u202e\U0001f4d3 la\u0301.ipynb", "other-name", works_here=POSIX)
 _named("x" * 240 + ".ipynb", "other-name", works_here=POSIX)
+_named("-copy-" * 40 + "x.ipynb", "other-name")
 
 
 @folder("other-notebooks")

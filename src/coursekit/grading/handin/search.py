@@ -21,7 +21,8 @@ TIMESTAMP = "timestamp.txt"
 MAX_TRIED = 20  # files of other names that are read
 
 _ENDING = re.compile(r"\.ipynb(\.txt|\.json)?$|\.json$", re.IGNORECASE)
-_COPY_MARK = re.compile(r"([\s_-]*\(\d+\)|[\s_-]+copy[\s_-]*\d*)+$", re.IGNORECASE)
+# Only one way to match each mark: a name of many marks would otherwise take for ever.
+_COPY_MARK = re.compile(r"(?:[\s_-]*\(\d+\)|[\s_-]+copy(?:[\s_-]*\d+)?)+$", re.IGNORECASE)
 
 
 def is_like_a_notebook(name: str) -> bool:
