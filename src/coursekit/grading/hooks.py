@@ -224,7 +224,7 @@ def _run_here(validator: Validator, notebook: NotebookNode) -> Result:
 
 def _files_beside(validator: Validator) -> dict[str, bytes]:
     """What lies in the notebook's folder, which is the current one; a hand-in may have as much."""
-    from coursekit.grading.handin.arrival import MAX_FILES, MAX_FILES_BYTES
+    from coursekit.grading.handin.extras import MAX_FILES, MAX_FILES_BYTES
 
     files: dict[str, bytes] = {}
     room, looked_at = MAX_FILES_BYTES, 0

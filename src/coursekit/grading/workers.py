@@ -231,19 +231,25 @@ class DaskWorkers:
     workers but the environment: a job goes there as plain values, and its result comes back so.
 
     address: `tcp://host:8786`, or a scheduler file.   patience: seconds to wait for a worker that offers
-    what a job needs.
+    what a job needs.   connect_seconds: for the scheduler to answer.
     """
 
     def __init__(
-        self, address: str, make_executor: Callable[[], Executor], *, patience: float = 300.0
+        self,
+        address: str,
+        make_executor: Callable[[], Executor],
+        *,
+        patience: float = 300.0,
+        connect_seconds: float = 20.0,
     ) -> None:
-        self._address, self._make_executor, self._patience = address, make_executor, patience
+        self._address, self._make_executor = address, make_executor
+        self._patience, self._connect_seconds = patience, connect_seconds
         self._offers: dict[str, float] = {}
         self._looked = self._warned = 0.0
         self._missing_since: float | None = None
 
     def __enter__(self) -> DaskWorkers:
-        self._client = _connect(self._address)
+        self._client = _connect(self._address, self._connect_seconds)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -332,7 +338,7 @@ class DaskWorkers:
             log.warning("%s; waiting", text)
 
 
-def _connect(address: str) -> Client:
+def _connect(address: str, seconds: float) -> Client:
     try:
         from distributed import Client
     except ImportError:
@@ -341,7 +347,7 @@ def _connect(address: str) -> Client:
         ) from None
     try:
         where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
-        return Client(**where, timeout=20, set_as_default=False)
+        return Client(**where, timeout=seconds, set_as_default=False)
     except (OSError, ValueError) as error:
         raise WorkersError(
             f"no dask scheduler answers at {address!r} ({error}); start one with `dask scheduler`, or grade "
