@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from coursekit import authoring
+from coursekit.grading import commands as grading
 from coursekit.grading import demo
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="coursekit", description="Tools for authors and instructors.")
     commands = parser.add_subparsers(required=True, metavar="command")
     authoring.add_commands(commands)
+    grading.add_commands(commands)
     demo.add_commands(commands)
     options = parser.parse_args(arguments)
     return options.run(options)

@@ -1,4 +1,7 @@
-"""How nbgrader grades this course: `nbgrader_config.py` hands its configuration to `configure`.
+"""How nbgrader grades a course: `nbgrader_config.py` hands its configuration to `configure`.
+
+`engine` goes through a class, `handin` reads what arrived, `execution` runs it, `gradebook` writes it down,
+`reports` tells people, and `hooks` puts all of it behind nbgrader's own commands.
 
 >>> from traitlets.config import Config
 >>> c = Config()
@@ -32,12 +35,21 @@ KERNEL_ARGUMENTS = (
 
 
 def configure(c: Config) -> None:
-    """Fill nbgrader's configuration; a line after the call in `nbgrader_config.py` overrides it."""
+    """Fill nbgrader's configuration; a line after the call in `nbgrader_config.py` overrides it.
+
+    From then on, nbgrader's own commands and the formgrader grade with the engine of this package.
+    """
+    from coursekit.grading import hooks
+    from coursekit.grading.reports.feedback import configure_feedback
+
+    hooks.install()
     _put_alembic_on_path()
     _place_folders(c)
     _release(c)
     _execute(c)
-    _feedback(c)
+    configure_feedback(c)
+    # Student text and output reach the instructor's browser: no script of theirs may run there.
+    c.HTMLExporter.sanitize_html = True
 
 
 def _put_alembic_on_path() -> None:
@@ -70,10 +82,3 @@ def _execute(c: Config) -> None:
     c.Execute.extra_arguments = list(KERNEL_ARGUMENTS)
     # Without its cell a check leaves no grade at all; put back, it counts as failed or passed.
     c.OverwriteCells.add_missing_cells = True
-
-
-def _feedback(c: Config) -> None:
-    # A page that exists would be skipped, and points given by hand since would never reach the student.
-    c.GenerateFeedback.force = True
-    # Student text and output reach the instructor's browser: no script of theirs may run there.
-    c.HTMLExporter.sanitize_html = True

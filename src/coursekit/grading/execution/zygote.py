@@ -1,8 +1,9 @@
 """Warm processes that are forked for each hand-in, so that the course's imports are paid for once.
 
-An `Executor` starts two of them.  The examiner's zygote forks the process that examines one notebook; that
-one asks the student's zygote for processes to run the student's code in.  The student's zygote has never
-seen a source notebook, a check's cases or a reference solution: what is forked from it cannot hold them.
+An `Executor` has two of them, the second forked from the first.  The examiner's zygote forks the process
+that examines one notebook; that one asks the student's zygote for processes to run the student's code in.
+The student's zygote has never seen a source notebook, a check's cases or a reference solution: what is
+forked from it cannot hold them.
 """
 
 from __future__ import annotations
@@ -57,23 +58,17 @@ class Executor:
         self._folder = Path(tempfile.mkdtemp(prefix="coursekit-grading-"))
         students, for_examiners = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, examiners = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        hold = [students, for_examiners, examiners]
-        self._processes = [
-            self._start("student", students.fileno(), []),
-            self._start("examiner", examiners.fileno(), [for_examiners.fileno()]),
-        ]
-        for end in hold:
-            end.close()
+        with students, for_examiners, examiners:
+            self._process = self._start([end.fileno() for end in (students, for_examiners, examiners)])
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._control.close()  # both zygotes end when nobody is left to ask
-        for process in self._processes[::-1]:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(self, job: Job) -> Result:
@@ -102,19 +97,19 @@ class Executor:
             _kill(examiner)
         return failed(job, message["failed"]) if "failed" in message else _to_result(message)
 
-    def _start(self, role: str, control: int, extra: Sequence[int]) -> subprocess.Popen:
+    def _start(self, sockets: Sequence[int]) -> subprocess.Popen:
         kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         environment = {
             **kept, **ONE_THREAD, "HOME": str(self._folder), "TMPDIR": str(self._folder),
             "IPYTHONDIR": str(self._folder / "ipython"), "MPLCONFIGDIR": str(self._folder / "matplotlib"),
             "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1",
-            "COURSEKIT_ZYGOTE": json.dumps([role, control, *extra, self._modules]),
+            "COURSEKIT_ZYGOTE": json.dumps([sockets, self._modules]),
         }  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", __name__],
             env=environment,
             cwd=self._folder,
-            pass_fds=[control, *extra],
+            pass_fds=sockets,
             stdin=subprocess.DEVNULL,
         )
 
@@ -146,38 +141,48 @@ def _to_result(message: dict[str, Any]) -> Result:
 
 
 def main() -> None:
-    """Be a zygote: load everything, then fork a process for each request until nobody can ask any more."""
-    role, control, *extra, modules = json.loads(os.environ.pop("COURSEKIT_ZYGOTE"))
+    """Be both zygotes: load everything, then fork a process for each request while anybody can ask."""
+    (students, for_examiners, examiners), modules = json.loads(os.environ.pop("COURSEKIT_ZYGOTE"))
     from coursekit.grading.execution import sandbox
     from coursekit.grading.execution.shell import Shell
 
     shell = Shell.start()
-    warm(shell, modules if role == "examiner" else [name for name in modules if not _is_secret(name)])
-    if role == "student":
-        hide_checks()
-        sandbox.prepare(hidden=hidden())
+    warm(shell, [name for name in modules if not _is_secret(name)])
+    sandbox.prepare(hidden=hidden())
     gc.collect()
     gc.freeze()
-    serve = {"examiner": _examine, "student": _run_student}[role]
-    with socket.socket(fileno=control) as requests:
-        _fork_for_each(requests, lambda data, descriptors: serve(shell, data, descriptors, extra))
+    if os.fork() == 0:
+        os.close(students)
+        _die_with_parent()
+        load(filter(_is_secret, modules))
+        _fork_for_each(examiners, lambda data, ends: _examine(shell, ends, for_examiners))
+        os._exit(0)
+    os.close(for_examiners)
+    os.close(examiners)
+    hide_checks()
+    _fork_for_each(students, lambda data, ends: _run_student(shell, data, ends))
 
 
 def warm(shell: Any, modules: Iterable[str]) -> None:
     """Load modules, and what the first cell, the first error and the first plot would load."""
     from coursekit.grading.execution import examiner, student  # noqa: F401
 
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except Exception:  # then the cell that imports it says so
-            continue
+    load(modules)
     shell.run("import numpy\nnumpy.zeros(2)", "warm")
     shell.run("1 / 0", "warm")
     shell.user_ns.pop("numpy")
     shell.execution_count = 1
     if "matplotlib" in sys.modules:
         import matplotlib.pyplot  # noqa: F401
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import modules."""
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception:  # then the cell that imports it says so
+            continue
 
 
 def _is_secret(module: str) -> bool:
@@ -208,19 +213,21 @@ def _does_nothing(*functions: Any) -> None:
     print("(your own calls of a check are not run while your work is graded)")
 
 
-def _fork_for_each(requests: socket.socket, serve: Callable[[bytes, list[int]], None]) -> None:
+def _fork_for_each(requests: int, serve: Callable[[bytes, list[int]], None]) -> None:
     """Fork for every message on the socket; the child serves it and never returns."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle
+    control = socket.socket(fileno=requests)
     while True:
-        data, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
+        data, descriptors, _, _ = socket.recv_fds(control, 2**20, 4)
         if not data:
-            return
+            break
         if os.fork() == 0:
-            requests.close()
+            control.close()
             _serve_and_exit(serve, data, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        _reap()
+        _reap(os.WNOHANG)
+    _reap(0)
 
 
 def _serve_and_exit(serve: Callable, data: bytes, descriptors: list[int]) -> NoReturn:
@@ -236,9 +243,10 @@ def _serve_and_exit(serve: Callable, data: bytes, descriptors: list[int]) -> NoR
     os._exit(0)
 
 
-def _reap() -> None:
+def _reap(options: int) -> None:
+    """Take note of the processes that have ended; with 0, wait for all that have not."""
     try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
+        while os.waitpid(-1, options)[0]:
             pass
     except ChildProcessError:
         pass
@@ -256,12 +264,12 @@ def reseed() -> None:
 # ---- An examiner's process
 
 
-def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) -> None:
+def _examine(shell: Any, ends: list[int], students: int) -> None:
     from coursekit.grading.execution.examiner import examine
     from coursekit.grading.execution.remote import NotStarted
 
     _die_with_parent()
-    channel = Channel(descriptors[0], descriptors[0], MESSAGE_BYTES)
+    channel = Channel(ends[0], ends[0], MESSAGE_BYTES)
     message, (pickled,) = channel.receive(START_SECONDS)
     channel.send({"pid": os.getpid()})
     job: Job = pickle.loads(pickled)
@@ -271,16 +279,16 @@ def _examine(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) 
         os.environ["NBGRADER_VALIDATING"] = "1"
     if job.seed is not None:
         os.environ["COURSEKIT_CHECK_SEED"] = job.seed
-    students = StudentZygote(extra[0], job, Path(message["scratch"]))
+    zygote = StudentZygote(students, job, Path(message["scratch"]))
     with tempfile.TemporaryDirectory(dir=message["scratch"], ignore_cleanup_errors=True) as folder:
         lay_out(job.files, Path(folder))
         os.chdir(folder)
         try:
-            reply = asdict(examine(job, students.start, shell))
+            reply = asdict(examine(job, zygote.start, shell))
         except NotStarted as error:
             reply = {"failed": str(error)}
         os.chdir("/")
-    channel.send({**reply, "protection": list(students.protection)})
+    channel.send({**reply, "protection": list(zygote.protection)})
 
 
 def lay_out(files: dict[str, bytes], folder: Path) -> None:
@@ -375,14 +383,14 @@ class StudentConnection:
 # ---- A student's process
 
 
-def _run_student(shell: Any, data: bytes, descriptors: list[int], extra: list[int]) -> None:
+def _run_student(shell: Any, data: bytes, ends: list[int]) -> None:
     from coursekit.grading.execution.sandbox import Policy, keep
     from coursekit.grading.execution.student import serve
     from coursekit.grading.records import Limits
 
     order = json.loads(data)
     limits = Limits(**order["limits"])
-    end, line = descriptors
+    end, line = ends
     policy = Policy(Path(order["scratch"]), (), hidden(), limits, order["gpu"], descriptors=(end,))
     channel = Channel(end, end, MESSAGE_BYTES)
     shell.recorder.limit = limits.output_bytes
