@@ -143,7 +143,12 @@ def test_a_graded_cell_that_the_notebook_lacks_keeps_its_line_in_the_table(page)
 def test_points_come_from_the_gradebook_and_not_from_the_notebook(page):
     cell = graded("check()", "test-forward", points=1000, score=1000)
     assert "2.5 of 4" in text_of(page(cell))
-    assert "1000" not in page(cell)
+    assert "1000" not in text_of(page(cell))
+
+
+def test_a_copy_of_a_graded_cell_carries_no_points(page):
+    html = page(graded("check()", "test-forward"), graded("check()", "test-forward"))
+    assert len(BeautifulSoup(html, "html.parser").select(".graded")) == 1
 
 
 def test_comments_of_person_and_grader_stand_below_their_cell(page):
@@ -439,9 +444,14 @@ def test_a_long_output_says_how_much_is_left_out(page):
 
 
 def test_many_long_cells_end_the_page_with_a_word(page):
-    html = page(*[new_markdown_cell("word " * 4000) for _ in range(100)], graded("c()", "test-forward"))
-    assert "the rest of the notebook is too long to show" in text_of(html)
-    assert "2.5 / 4" in text_of(html)
+    answer = graded("def f(): ...", "forward", grade=False, solution=True)
+    html = page(
+        *[new_markdown_cell("word " * 4000) for _ in range(100)], answer, graded("c()", "test-forward")
+    )
+    text = text_of(html)
+    assert "the rest of the notebook is too long to show" in text
+    assert "2.5 of 4" in text
+    assert "Look at line 3" in text
     assert len(html) < 3_000_000
 
 
@@ -624,10 +634,12 @@ SOURCE = [
                                "task": True, "points": 2, "schema_version": 3}},
     ),
 ]  # fmt: skip
-CONFIG = """from coursekit.grading import configure
-from coursekit.grading.reports.feedback import configure_feedback
+# Stock grading, where student and hidden tests share a process, gives away most.
+CONFIG = """from coursekit.grading.reports.feedback import configure_feedback
 c = get_config()
-configure(c)
+c.CourseDirectory.source_directory = "solutions"
+c.CourseDirectory.release_directory = "exercises"
+c.ClearSolutions.code_stub = {"python": "raise NotImplementedError"}
 configure_feedback(c)
 """
 ANSWERS = {
@@ -646,6 +658,8 @@ def course(tmp_path_factory) -> Path:
     (root / "solutions" / "twice").mkdir(parents=True)
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=SOURCE, metadata=kernel), root / "solutions" / "twice" / "twice.ipynb")
+    with Ledger(f"sqlite:///{root / 'gradebook.db'}"):
+        pass  # an empty gradebook
     demo.nbgrader(root, "generate_assignment", "twice")
     released = nbformat.read(root / "exercises" / "twice" / "twice.ipynb", as_version=4)
     for student, answer in ANSWERS.items():

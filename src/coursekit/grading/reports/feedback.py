@@ -259,31 +259,40 @@ class Page:
         ]
 
     def _cells(self, cells: Sequence[NotebookNode], splits: Sequence[hidden.Split]) -> Iterator[Cell]:
-        heading, spent = "", False
+        heading, ended, seen = "", False, set()
         for cell, part in zip(cells, splits, strict=True):
             name, title = _grade_id(cell), ""
             if cell.cell_type == "markdown":
                 start = part.released[: safe.TEXT]
                 heading, title = _heading(start) or heading, _opening(start)
-            if name in self.grades.by_cell and name not in self.titles:
+            if name in seen:  # a copy of a graded cell is only a cell
+                name = None
+            elif name is not None:
+                seen.add(name)
+            if name in self.grades.by_cell:
                 self.titles[name] = title or heading
             if self.budget.text > 0:
-                yield self._cell(cell, part, name)
-            elif not spent:
-                spent = True
-                yield Cell("note", Markup.escape(TOO_LONG))
+                yield self._marked(self._safely(cell, part, name), name)
+            elif not ended or name in self.grades.by_cell or name in self.grades.comments:
+                yield self._marked(Cell("note", Markup.escape("Not shown." if ended else TOO_LONG)), name)
+                ended = True
 
-    def _cell(self, cell: NotebookNode, part: hidden.Split, name: str | None) -> Cell:
+    def _safely(self, cell: NotebookNode, part: hidden.Split, name: str | None) -> Cell:
         try:
-            shown = self._shown(cell, part, name)
+            return self._shown(cell, part, name)
         except Exception as error:  # one odd cell must not cost the page
-            shown = Cell("note", Markup.escape(f"This cell cannot be shown ({type(error).__name__})."))
+            return Cell("note", Markup.escape(f"This cell cannot be shown ({type(error).__name__})."))
+
+    def _marked(self, cell: Cell, name: str | None) -> Cell:
+        """The cell with what the gradebook says of it."""
+        if name is None:
+            return cell
         return replace(
-            shown,
+            cell,
             grade=self.grades.by_cell.get(name),
-            title=readable(name) if name else "",
-            comments=[safe.markdown(self.budget.cut(text)) for text in self.grades.comments.get(name, ())],
-            notes=[finding for finding in self.grades.findings if name and finding.cell == name],
+            title=readable(name),
+            comments=[safe.markdown(text[: safe.TEXT]) for text in self.grades.comments.get(name, ())],
+            notes=[finding for finding in self.grades.findings if finding.cell == name],
         )
 
     def _shown(self, cell: NotebookNode, part: hidden.Split, name: str | None) -> Cell:
