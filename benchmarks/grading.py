@@ -88,18 +88,21 @@ def source() -> NotebookNode:
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
-def hand_in(number: int) -> NotebookNode:
+def hand_in(released: NotebookNode, number: int) -> NotebookNode:
     """What a student hands in: right, or with one of the mistakes, and a comment of its own."""
-    answers = list(ANSWERS.values())[number % len(ANSWERS)]
-    notebook = source()
+    wrong = list(ANSWERS.values())[number % len(ANSWERS)]
+    right = {name: "\n".join(_unmarked(text)) for role, name, _, text in CELLS if role == "solution"}
+    notebook = nbformat.from_dict(released)
     for cell in notebook.cells:
-        lines = [line for line in cell.source.splitlines() if "SOLUTION" not in line]
-        cell.source = answers.get(cell.id, "\n".join(lines))
-        if cell.id == "setup":
-            continue
-        if cell.metadata.nbgrader.solution and cell.cell_type == "code":
-            cell.source += f"\n# student {number}"
+        if cell.id in right:
+            cell.source = f"{wrong.get(cell.id, right[cell.id])}\n# student {number}"
+        elif cell.id == "why":
+            cell.source = f"Because exp overflows, says student {number}."
     return notebook
+
+
+def _unmarked(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "SOLUTION" not in line]
 
 
 def make_course(folder: Path, config: str, count: int) -> None:
@@ -108,10 +111,11 @@ def make_course(folder: Path, config: str, count: int) -> None:
     (folder / "nbgrader_config.py").write_text(config)
     nbformat.write(source(), folder / "solutions" / SLUG / f"{SLUG}.ipynb")
     run(folder, "nbgrader", "generate_assignment", SLUG)
+    released = nbformat.read(folder / "exercises" / SLUG / f"{SLUG}.ipynb", as_version=4)
     for number in range(count):
         place = folder / "submitted" / f"student{number:05}" / SLUG
         place.mkdir(parents=True)
-        nbformat.write(hand_in(number), place / f"{SLUG}.ipynb")
+        nbformat.write(hand_in(released, number), place / f"{SLUG}.ipynb")
 
 
 def run(folder: Path, module: str, *arguments: str) -> dict[str, float]:

@@ -50,14 +50,6 @@ class Executor(Protocol):
         """Run a job; may be called from several threads at once."""
 
 
-class Zygotes(zygote.Executor):
-    """An executor that tells whether its own processes are still there."""
-
-    @property
-    def alive(self) -> bool:
-        return all(process.poll() is None for process in self._processes)
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How an executor is made, on whatever machine; equal recipes share one.
@@ -68,7 +60,7 @@ class Recipe:
     modules: tuple[str, ...] = ()
 
     def __call__(self) -> Executor:
-        return Zygotes(self.modules)
+        return zygote.Executor(self.modules)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -71,6 +71,11 @@ class Executor:
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can still run a job."""
+        return self._process.poll() is None
+
     def run(self, job: Job) -> Result:
         """Examine one notebook in processes of its own; a result without scores where that failed."""
         ours, theirs = socket.socketpair()
