@@ -32,7 +32,7 @@ import numpy as np
 import pytest
 import torch
 
-from coursekit.grading.execution import keeper, kernel, landlock, readable, sandbox, seccomp
+from coursekit.grading.execution import keeper, kernel, landlock, readable, sandbox, scratch, seccomp
 from coursekit.grading.execution.sandbox import Policy, Protection
 from coursekit.grading.records import MIB, Limits
 
@@ -838,7 +838,7 @@ def large(name: str, size: int = 8 * MIB) -> Any:
 
 
 def many_files():
-    for number in range(keeper.FILES + 1):
+    for number in range(scratch.FILES + 1):
         Path(f"{number}").touch()
 
 
@@ -882,6 +882,23 @@ def hidden_folder():
 def test_a_flood_of_files_ends(any_box, flood):
     ran = any_box.run(lambda: flood() or signal.pause())
     assert (ran.ended, ran.answer) == ("scratch", None)
+
+
+def test_a_scratch_folder_is_removed_whatever_it_holds(any_box):
+    def fill():
+        os.makedirs("closed/inner")
+        Path("closed/file").touch()
+        os.symlink(any_box.folder, "link")
+        os.mkfifo("fifo")
+        if any_box.held.read_only:
+            os.chmod("closed", 0)
+        for _ in range(1500):
+            os.mkdir("deep")
+            os.chdir("deep")
+
+    any_box.run(fill)
+    scratch.remove(any_box.scratch)
+    assert [path.name for path in any_box.folder.iterdir()] == ["secret"]
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -8,24 +8,21 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from coursekit.grading.execution import kernel
+from coursekit.grading.execution import kernel, scratch
 from coursekit.grading.records import MIB, Limits
 
 INTERVAL = 0.05  # seconds between two looks at processes and memory
 CPU_GRACE = 5  # seconds between the signal that asks a process to end and the one that ends it
-FILES = 20_000  # files that a scratch folder may have
-DEPTH = 64  # folders within folders that it may have
 THREADS = 512  # threads that a student may have beyond the processes
 
 
@@ -57,18 +54,20 @@ def init_program() -> str | None:
 class Keeper:
     """Forks the student's process and stays with it until nothing is left of it.
 
-    shm: a /dev/shm of its own, None if it has none.   watched: whether /proc tells about its processes.
+    folder: the scratch folder.   shm: a /dev/shm of its own, None if it has none.   watched: whether /proc
+    tells about its processes.
     """
 
     def __init__(
-        self, control: socket.socket, limits: Limits, scratch: Path, *, shm: Path | None, watched: bool
+        self, control: socket.socket, limits: Limits, folder: Path, *, shm: Path | None, watched: bool
     ) -> None:
-        self._control, self._limits, self._scratch = control, limits, Path(os.path.realpath(scratch))
+        self._control, self._limits, self._scratch = control, limits, Path(os.path.realpath(folder))
         self._shm, self._watched = shm, watched
         self._init: int | None = None
         self._student = 0
         self._end: End | None = None
-        self._look_at_files = 0.0  # when to do so next, on the monotonic clock
+        self._look_at_memory = self._look_at_files = 0.0  # when to do so next, on the monotonic clock
+        self._free = scratch.free(folder)
 
     def keep(
         self, isolate: Callable[[], bool], confine: Callable[..., None], run: Callable[[], None],
@@ -165,49 +164,68 @@ class Keeper:
         """The limit that the processes have passed together, if any."""
         if not self._watched:
             return None
-        limit = self._limits.processes
-        pids = list(islice(self._pids(), limit + 1))  # of a fork bomb no more: time is short
+        pids = list(islice(self._pids(), self._limits.processes + 1))  # of a fork bomb no more: time is short
         tree = {pid: status(pid) for pid in pids}
-        if len(pids) > limit or sum(one.get("Threads", 0) for one in tree.values()) > limit + THREADS:
-            text = f"started more than the {limit} processes or {limit + THREADS} threads allowed"
-            return End("processes", len(pids), text)
-        memory = self._memory(tree)
-        if memory > self._limits.memory_bytes * 5 // 4:
-            text = f"used more than the {self._limits.memory_bytes // MIB} MiB of memory allowed"
-            return End("memory", memory, text)
-        if time.monotonic() >= self._look_at_files:
-            return self._passed_scratch(tree)
-        return None
+        end = self._too_many(len(pids), sum(one.get("Threads", 0) for one in tree.values()))
+        return end or self._too_much_memory(tree) or self._too_many_files()
 
     def _pids(self) -> Iterator[int]:
         """The student's process and all that come from it."""
         return (pid for pid in descendants(os.getpid()) if pid != self._init)
 
-    def _memory(self, tree: dict[int, dict[str, int]]) -> int:
-        """Bytes that the processes use together, and what lies in their shared memory.
+    def _too_many(self, processes: int, threads: int = 0) -> End | None:
+        most, most_threads = self._limits.processes, self._limits.processes + THREADS
+        if processes <= most and threads <= most_threads:
+            return None
+        text = f"started more than the {most} processes or {most_threads} threads allowed"
+        return End("processes", processes, text)
 
-        Pages that they share count for each of them at first; only where that is too much, once.
-        """
+    def _too_much_memory(self, tree: dict[int, dict[str, int]]) -> End | None:
+        """Pages that processes share count for each of them at first; only where that is too much, once."""
         shared = os.statvfs(self._shm) if self._shm else None
         files = (shared.f_blocks - shared.f_bfree) * shared.f_bsize if shared else 0
-        simple = sum(one.get("RssAnon", 0) + one.get("RssShmem", 0) for one in tree.values()) * 1024
-        if simple + files <= self._limits.memory_bytes:
-            return simple + files
-        return files + sum(_proportional_memory(pid, one) for pid, one in tree.items())
+        limit = self._limits.memory_bytes * 5 // 4
+        if files + sum(map(_memory, tree.values())) <= limit or time.monotonic() < self._look_at_memory:
+            return None
+        with self._stopped() as pids:
+            began = time.monotonic()
+            used = files + sum(map(_proportional_memory, pids))
+            self._look_at_memory = 2 * time.monotonic() - began  # looking costs half of the time at most
+            if used <= limit:
+                return self._too_many(len(pids))
+        text = f"used more than the {self._limits.memory_bytes // MIB} MiB of memory allowed"
+        return End("memory", used, text)
 
-    # ---- Files
-
-    def _passed_scratch(self, tree: dict[int, dict[str, int]]) -> End | None:
+    def _too_many_files(self) -> End | None:
         began = time.monotonic()
+        if began < self._look_at_files:
+            return None
         limit = self._limits.scratch_bytes
-        used = scratch_size(self._scratch, limit)
-        used += sum(_deleted_size(pid, self._scratch, limit) for pid in tree)
+        used = scratch.size(self._scratch, limit)
+        if self._free - scratch.free(self._scratch) > limit:
+            with self._stopped() as pids:
+                used += sum(scratch.deleted_size(pid, self._scratch, limit) for pid in pids)
         # A large folder is looked at less often, so that looking costs a tenth of the time at most.
         self._look_at_files = time.monotonic() + max(4 * INTERVAL, 10 * (time.monotonic() - began))
         if used <= limit:
             return None
-        text = f"wrote more files than the {limit // MIB} MiB and {FILES} files allowed"
+        text = f"wrote more files than the {limit // MIB} MiB and {scratch.FILES} files allowed"
         return End("scratch", used, text)
+
+    @contextmanager
+    def _stopped(self) -> Iterator[set[int]]:
+        """Stop all processes for a look that one of them could delay: who forks holds its memory's lock."""
+        pids = self._stop()
+        yield pids
+        _signal(signal.SIGCONT, *pids)
+
+    def _stop(self) -> set[int]:
+        """Stop all processes, so that none can start another while the rest is found."""
+        seen: set[int] = set()
+        while new := set(self._pids()) - seen:
+            _signal(signal.SIGSTOP, *new)
+            seen |= new
+        return seen
 
     # ---- Ending
 
@@ -219,16 +237,8 @@ class Keeper:
             _signal(signal.SIGKILL, self._student)
         while self._reap(os.WNOHANG):
             if not self._init:
-                self._kill_tree()
+                _signal(signal.SIGKILL, *self._stop())
             time.sleep(0.0005)
-
-    def _kill_tree(self) -> None:
-        """Kill all descendants; stopped first, so that none can start another while the rest is found."""
-        seen: set[int] = set()
-        while new := set(descendants(os.getpid())) - seen:
-            _signal(signal.SIGSTOP, *new)
-            seen |= new
-        _signal(signal.SIGKILL, *seen)
 
 
 def _begin(confine: Callable[..., None], run: Callable[[], None], failed: int, keeper: int) -> None:
@@ -332,58 +342,17 @@ def tasks_of(user: int) -> int:
     return sum(one["Threads"] for one in found if one.get("Uid") == user)
 
 
-def _proportional_memory(pid: int, one: dict[str, int]) -> int:
+def _memory(one: Mapping[str, int]) -> int:
+    """Bytes of a process by its status, files aside."""
+    return (one.get("RssAnon", 0) + one.get("RssShmem", 0)) * 1024
+
+
+def _proportional_memory(pid: int) -> int:
     """Bytes of a process, pages that several share divided among them."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
         return 0
     except OSError:  # hidden from us: then it counts in full
-        return (one.get("RssAnon", 0) + one.get("RssShmem", 0)) * 1024
+        return _memory(status(pid))
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon", "Pss_Shmem"))) * 1024
-
-
-def scratch_size(folder: Path, limit: int) -> int:
-    """Bytes that a folder takes on disk; more than the limit where its files cannot all be seen."""
-    size, files, waiting = 0, 0, [(str(folder), 0)]
-    while waiting and size <= limit:
-        path, depth = waiting.pop()
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    files += 1
-                    size += _blocks(entry)
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append((entry.path, depth + 1))
-                    if files > FILES or depth > DEPTH:
-                        return limit + 1
-        except FileNotFoundError:
-            continue
-        except OSError:  # closed to us, or its path is too long
-            return limit + 1
-    return size
-
-
-def _blocks(entry: os.DirEntry) -> int:
-    try:
-        return entry.stat(follow_symlinks=False).st_blocks * 512
-    except FileNotFoundError:
-        return 0
-
-
-def _deleted_size(pid: int, scratch: Path, limit: int) -> int:
-    """Bytes of files that a process deleted but keeps: open, or mapped, whose size nobody can tell."""
-    kept: dict[int, int] = {}
-    mark = os.fsencode(f" {scratch}/")
-    try:
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            found = os.stat(f"/proc/{pid}/fd/{name}")
-            if stat.S_ISREG(found.st_mode) and not found.st_nlink:
-                kept[found.st_ino] = found.st_blocks * 512
-        maps = Path(f"/proc/{pid}/maps").read_bytes()
-    except OSError:  # it ended, or closed a file meanwhile: the next look counts it
-        return sum(kept.values())
-    if b" (deleted)" in maps:
-        lines = [line for line in maps.splitlines() if line.endswith(b" (deleted)") and mark in line]
-        kept = {int(line.split()[4]): limit for line in lines} | kept
-    return sum(kept.values())
