@@ -8,6 +8,7 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -24,8 +25,15 @@ from traitlets.config import Config
 from coursekit.checks.engine.report import MIME as SCORE_MIME
 from coursekit.grading import demo
 from coursekit.grading.gradebook.ledger import Ledger
+from coursekit.grading.records import Finding
 from coursekit.grading.reports import hidden
-from coursekit.grading.reports.feedback import FeedbackExporter, configure_feedback, readable
+from coursekit.grading.reports.feedback import (
+    FeedbackExporter,
+    Page,
+    configure_feedback,
+    read_grades,
+    readable,
+)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 STUDENT = "ada"
@@ -487,6 +495,7 @@ def hidden_cell(*outputs) -> nbformat.NotebookNode:
     return graded(HIDDEN, "test-hidden", *outputs)
 
 
+REGIONS = [("BEGIN HIDDEN TESTS", "END HIDDEN TESTS")]
 SECRETS = ("2718", "3141", "5436", "6282", "secret", "HIDDEN TESTS")
 
 
@@ -521,6 +530,15 @@ def test_hidden_tests_are_named_with_result_and_hint_and_not_shown(page, outputs
     assert_nothing_leaks(html)
     assert "plus hidden tests (3 lines): " in text_of(html)
     assert says in text_of(html)
+
+
+def test_a_doubt_about_hidden_points_does_not_quote_the_value(gradebook):
+    doubts = [Finding("score", "the result is 2718", True, name, "score") for name in ("test-hidden", "why")]
+    grades = replace(read_grades(gradebook, STUDENT, "conv", "conv"), findings=tuple(doubts))
+    essay = graded("", "why")
+    made = Page(nbformat.from_dict({"cells": [hidden_cell(), essay], "metadata": {}}), grades, REGIONS)
+    assert [[note.message for note in cell.notes] for cell in made.cells] == [[], ["the result is 2718"]]
+    assert [row.doubted for row in made.rows[:2]] == [True, True]
 
 
 def test_the_released_part_of_a_test_is_shown(page):

@@ -142,7 +142,9 @@ def read_grades(db_url: str, student: str, assignment: str, notebook: str) -> Gr
         )
     if outcome is None:  # graded by nbgrader alone
         return grades
-    doubts = [Finding("score", score.review, True, score.cell) for score in outcome.scores if score.review]
+    doubts = [
+        Finding("score", score.review, True, score.cell, "score") for score in outcome.scores if score.review
+    ]
     return replace(grades, findings=(*outcome.findings, *doubts), graded=outcome.status == GRADED)
 
 
@@ -292,7 +294,12 @@ class Page:
             grade=self.grades.by_cell.get(name),
             title=readable(name),
             comments=[safe.markdown(text[: safe.TEXT]) for text in self.grades.comments.get(name, ())],
-            notes=[finding for finding in self.grades.findings if finding.cell == name],
+            notes=[
+                finding
+                for finding in self.grades.findings
+                # A doubt about points quotes the value that the test gave.
+                if finding.cell == name and not (cell.hidden and finding.stage == "score")
+            ],
         )
 
     def _shown(self, cell: NotebookNode, part: hidden.Split, name: str | None) -> Cell:
