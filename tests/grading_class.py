@@ -71,16 +71,18 @@ def hand_in(root: Path, student: str, add: str = "right", half: str = "right", n
 class Pretender:
     """Gives full points to the answer `right`; other answers ask for a way to fail."""
 
-    alive = True
+    closed = False
 
     def __enter__(self) -> Pretender:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.alive = False
+        self.closed = True
 
     def run(self, job: Job) -> Result:
         """Count the job, and do what its answers ask for."""
+        if not job.student:  # a probe
+            return Result("", "", "", job.cells, {})
         count(job)
         answers = {_name(one): one["source"] for one in job.cells["cells"]}
         if answers["add"].startswith("sleep"):

@@ -246,6 +246,12 @@ def test_what_is_done_is_not_run_again(course, runs):
     assert (result.graded, result.skipped, runs()["ada"]) == (0, 1, 1)
 
 
+def test_a_hand_in_with_which_the_grader_failed_is_tried_again(course, monkeypatch):
+    hand_in(Path(course.root), "ada", add="raise")
+    pretending_grader().grade(course, TASK)
+    assert pretending_grader().grade(course, TASK).graded == 1
+
+
 def test_a_changed_hand_in_is_graded_again(course, runs):
     hand_in(Path(course.root), "ada", add="wrong")
     pretending_grader().grade(course, TASK)

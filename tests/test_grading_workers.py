@@ -13,6 +13,7 @@ from grading_notebooks import answered
 
 from coursekit.grading import workers
 from coursekit.grading.engine import GradingStopped, plain
+from coursekit.grading.execution import zygote
 from coursekit.grading.progress import Progress
 from coursekit.grading.records import Job, Result
 from coursekit.grading.workers import DaskWorkers, LocalWorkers, Recipe, WorkersError, lease
@@ -78,32 +79,53 @@ def test_no_worker_at_all_is_an_error():
 
 
 class Mortal(Pretender):
-    """Dies of every first job."""
+    """The first one dies of its first job, and answers nothing from then on."""
 
-    made = 0
+    made: list[Mortal] = []
 
     def __init__(self):
-        type(self).made += 1
+        self.made.append(self)
 
-    def run(self, job: Job) -> Result | None:
-        if type(self).made == 1:
-            self.alive = False
-            return None
-        return super().run(job)
+    def run(self, job: Job) -> Result:
+        return zygote.failed(job, "it is gone") if self is self.made[0] else super().run(job)
 
 
 def test_an_executor_that_died_is_replaced_and_the_job_runs_again():
     with LocalWorkers(1, Mortal) as local:
         ((_, answer),) = local.map([job()])
-    assert (answer.student, Mortal.made) == ("ada", 2)
+    assert (answer.findings, len(Mortal.made), Mortal.made[0].closed) == ((), 2, True)
+
+
+def test_an_executor_that_failed_with_one_job_only_is_kept():
+    class Picky(Pretender):
+        def run(self, job):
+            return zygote.failed(job, "too long") if job.student == "ada" else super().run(job)
+
+    with LocalWorkers(1, Picky) as local:
+        first = local._executor._executor
+        ((_, answer),) = local.map([job()])
+        assert local._executor._executor is first
+    assert [finding.kind for finding in answer.findings] == ["grader-failed"]
+
+
+@pytest.mark.parametrize("way", ["says so", "raises"])
+def test_a_machine_on_which_nothing_runs_stops_the_class(way):
+    class Broken(Pretender):
+        def run(self, job):
+            if way == "raises":
+                raise AttributeError("no such thing")
+            return zygote.failed(job, "no such thing")
+
+    with LocalWorkers(1, Broken) as local:
+        with pytest.raises(WorkersError, match="no notebook can be run on this machine: .*no such thing"):
+            list(local.map([job()]))
 
 
 def test_a_real_executor_whose_processes_were_killed_is_replaced():
     with lease(Recipe()) as executor:
         first = executor._executor
-        for process in first._processes:
-            process.kill()
-            process.wait()
+        first._process.kill()
+        first._process.wait()
         result = executor.run(job())
     assert executor._executor is not first
     assert not [finding for finding in result.findings if finding.kind == "grader-failed"]
@@ -134,7 +156,7 @@ def test_an_executor_is_closed_when_nobody_has_used_it_for_a_while(monkeypatch):
 def test_after_ctrl_c_an_executor_is_closed_at_once():
     with pytest.raises(KeyboardInterrupt), lease(PretenderRecipe()) as executor:
         raise KeyboardInterrupt
-    assert not executor._executor.alive
+    assert executor._executor.closed
 
 
 # ---- A cluster

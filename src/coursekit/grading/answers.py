@@ -85,9 +85,13 @@ def _score(cell: Mapping[str, Any], scores: Mapping[str, CellScore]) -> CellScor
 
 
 def failed(outcome: Outcome, error: Exception) -> Outcome:
-    """The outcome of a notebook with which the grader failed."""
+    """The outcome of a notebook with which the grader failed.
+
+    It holds no fingerprint: the next run tries again.
+    """
     finding = Finding("grader-failed", f"the grader failed: {reason_of(error)}", review=True, stage="run")
-    return replace(outcome, status=REVIEW, points=0.0, scores=(), findings=(*outcome.findings, finding))
+    findings = (*outcome.findings, finding)
+    return replace(outcome, status=REVIEW, points=0.0, scores=(), findings=findings, fingerprint="")
 
 
 def reason_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The instructor's commands: `coursekit grade`, `regrade`, `summary`, `similarity`, `protection`."""
+"""The instructor's commands: `coursekit grade`, `regrade`, `summary`, `similarity`, `mirror` and more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbgrader.apps.baseapp import NbGrader
 from nbgrader.converters.autograde import Autograde
 from nbgrader.converters.base import NbGraderException
 
-from coursekit.grading import hooks
+from coursekit.grading import hooks, mirror
 from coursekit.grading.engine import ClassResult, Grader, hand_in_count
 from coursekit.grading.execution import sandbox
 from coursekit.grading.gradebook import regrade
@@ -51,6 +51,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--html", type=Path, metavar="PATH", help="where the page is written")
     parser = _add(commands, "similarity", _similarity, "show which hand-ins share much of their own code")
     parser.add_argument("slug", help="the assignment")
+    parser = _add(commands, "mirror", _mirror, "copy the course, without its solutions, to publish it")
+    parser.add_argument("target", type=Path, help="a new or empty folder outside of the course")
+    parser.add_argument("--git", action="store_true", help="make it a git repository with one commit")
     _add(commands, "protection", _protection, "tell what confines student code on this machine, and what not")
 
 
@@ -68,7 +71,7 @@ def _explained(run: Callable[[argparse.Namespace], int], options: argparse.Names
         return run(options)
     except NbGraderException:  # the log has said why
         return 1
-    except (CourseError, LedgerError) as error:
+    except (CourseError, LedgerError, mirror.MirrorError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -166,6 +169,8 @@ def _conclude(converter: Autograde, result: ClassResult, students: Sequence[str]
 def _summary(options: argparse.Namespace) -> int:
     coursedir, grader = _grader(options)
     coursedir.assignment_id = options.slug
+    with grader.open_ledger(coursedir) as ledger:
+        ledger.source(options.slug, None, None)  # which says so if there is no such assignment
     print(f"\npage      {_show_summary(grader, coursedir, options.html)}")
     return 0
 
@@ -197,6 +202,13 @@ def _similarity(options: argparse.Namespace) -> int:
     print(similarity.as_text(pairs), end="")
     page = hooks.write_report(coursedir, "similarity.html", similarity.as_html(pairs, options.slug))
     print(f"page      {page}")
+    return 0
+
+
+def _mirror(options: argparse.Namespace) -> int:
+    target = options.target.absolute()
+    files = mirror.mirror(Path.cwd(), target, repository=options.git)
+    print(f"{len(files)} files in {target}, no solution among them")
     return 0
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from nbgrader.preprocessors import Execute, LimitOutput
 from nbgrader.utils import find_all_files
-from sqlalchemy import update
 from traitlets import Float, Integer, List, Unicode, default
 from traitlets.config import LoggingConfigurable
 
@@ -27,7 +26,7 @@ from coursekit.grading.answers import executed, failed, reason_of, review_reason
 from coursekit.grading.autograded import Folder
 from coursekit.grading.execution.names import Instructor
 from coursekit.grading.gradebook.late import late_plugin
-from coursekit.grading.gradebook.ledger import GRADED, OUTCOMES, REVIEW, Ledger, LedgerError
+from coursekit.grading.gradebook.ledger import GRADED, REVIEW, Ledger, LedgerError
 from coursekit.grading.handin.arrival import arrivals
 from coursekit.grading.handin.reading import Unreadable, read_bytes
 from coursekit.grading.handin.reconcile import Source, reconcile
@@ -39,7 +38,6 @@ from coursekit.grading.workers import DaskWorkers, LocalWorkers, Recipe
 if TYPE_CHECKING:
     from nbformat import NotebookNode
     from nbgrader.coursedir import CourseDirectory
-    from sqlalchemy.orm import Session
 
     from coursekit.grading.workers import Answer
 
@@ -187,7 +185,7 @@ class Grader(LoggingConfigurable):
             class_ = _Class(self, coursedir, assignment, ledger, notebooks)
             if force:
                 class_.forget(students)
-            class_.known = None if create_students else _students(ledger)
+            class_.known = None if create_students else ledger.students()
             class_.given = _given_files(class_.source_folder, coursedir.ignore, exclude_overwriting)
             class_.permissions, class_.progress = permissions, progress
             return class_.run(students)
@@ -263,7 +261,7 @@ class _Class:
             and fnmatch.fnmatchcase(student, pattern)
             and student not in excluded
         }
-        _forget(self._ledger, self._assignment, again, self._sources)
+        self._ledger.forget(self._assignment, again, self._sources)
         self._done = {key: value for key, value in self._done.items() if key[0] not in again}
 
     def run(self, students: Collection[str] | None) -> ClassResult:
@@ -476,24 +474,6 @@ def hand_in_count(coursedir: CourseDirectory, assignment: str) -> int:
     """About how many hand-ins there are, for the progress: folders of the right name."""
     step = coursedir.submitted_directory
     return len(glob.glob(coursedir.format_path(step, coursedir.student_id, assignment)))
-
-
-def _students(ledger: Ledger) -> set[str]:
-    return ledger.read(lambda session: {student.id for student in ledger.gradebook.students})
-
-
-def _forget(ledger: Ledger, assignment: str, students: Collection[str], notebooks: Collection[str]) -> None:
-    """Take the fingerprints of these hand-ins from the gradebook; their grades stand until new ones come."""
-
-    def forget(session: Session) -> None:
-        for student in students:
-            rows = (OUTCOMES.c.assignment == assignment, OUTCOMES.c.student == student)
-            session.execute(
-                update(OUTCOMES).where(*rows, OUTCOMES.c.notebook.in_(notebooks)).values(fingerprint="")
-            )
-        session.commit()
-
-    ledger.read(forget)
 
 
 def plain(value: Any) -> Any:

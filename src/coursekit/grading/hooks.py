@@ -161,8 +161,7 @@ def class_summary(parent: LoggingConfigurable, coursedir: CourseDirectory) -> Su
     from coursekit.grading.reports.summary import summarise
 
     with Grader(parent=parent).open_ledger(coursedir) as ledger:
-        students = ledger.read(lambda session: [student.id for student in ledger.gradebook.students])
-        return summarise(ledger.outcomes(coursedir.assignment_id), students)
+        return summarise(ledger.outcomes(coursedir.assignment_id), ledger.students())
 
 
 def write_report(coursedir: CourseDirectory, name: str, html: str, path: Path | None = None) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from coursekit.grading.execution import zygote
-from coursekit.grading.records import Job, Result
+from coursekit.grading.records import Job, Limits, Result
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,6 +32,18 @@ KILLED_LIMIT = 100  # hand-ins: where more kill their workers, the workers are t
 
 Answer = Result | Exception
 
+_CELL = {
+    "cell_type": "code",
+    "id": "probe",
+    "metadata": {},
+    "source": "1",
+    "outputs": [],
+    "execution_count": None,
+}
+_NOTHING = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [_CELL]}
+# A job that every executor can do that works.
+PROBE = Job("", "", "", _NOTHING, _NOTHING, limits=Limits(cell_seconds=60.0, notebook_seconds=60.0))
+
 
 class WorkersError(RuntimeError):
     """No hand-in can be graded, by no fault of its own: workers are missing, gone or of another version."""
@@ -39,8 +51,6 @@ class WorkersError(RuntimeError):
 
 class Executor(Protocol):
     """What runs one notebook; see execution.zygote.Executor."""
-
-    alive: bool
 
     def __enter__(self) -> Executor: ...
 
@@ -68,7 +78,7 @@ class Recipe:
 
 
 class Steady:
-    """An executor that is replaced when its own processes have died."""
+    """An executor that is replaced when it does not work any more, because its own processes died or hang."""
 
     def __init__(self, make_executor: Callable[[], Executor]) -> None:
         self._make = make_executor
@@ -77,26 +87,48 @@ class Steady:
         self._executor = make_executor().__enter__()
 
     def run(self, job: Job) -> Result:
-        """Run a job, once more if the executor did not survive it."""
-        executor = self._executor
-        result = executor.run(job)
-        if executor.alive or self._closed:
-            return result
-        return self._replace(executor).run(job)
+        """Run a job; where the executor failed, and not by the job's fault, once more in a new one.
 
-    def _replace(self, dead: Executor) -> Executor:
+        Raises WorkersError if a new one does not work either.
+        """
+        executor = self._executor
+        answer = _attempt(executor, job)
+        if _failure(answer) and not self._closed and _failure(_attempt(executor, PROBE)):
+            answer = _attempt(self._replace(executor), job)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _replace(self, broken: Executor) -> Executor:
         with self._lock:
-            if self._executor is dead and not self._closed:
-                log.warning("the grader's own processes died; starting new ones")
-                dead.__exit__(None, None, None)
+            if self._executor is broken and not self._closed:
+                log.warning("the grader's own processes do not work any more; starting new ones")
+                broken.__exit__(None, None, None)
                 self._executor = self._make().__enter__()
+                if reason := _failure(_attempt(self._executor, PROBE)):
+                    raise WorkersError(f"no notebook can be run on this machine: {reason}")
             return self._executor
 
     def close(self) -> None:
         """End its processes; jobs that still run come back as failed."""
+        self._closed = True
         with self._lock:
-            self._closed = True
             self._executor.__exit__(None, None, None)
+
+
+def _attempt(executor: Executor, job: Job) -> Answer:
+    try:
+        return executor.run(job)
+    except Exception as error:
+        return error
+
+
+def _failure(answer: Answer) -> str | None:
+    """Why the executor itself failed; None if it did not."""
+    if isinstance(answer, Exception):
+        return f"{type(answer).__name__}: {answer}"
+    found = getattr(answer, "findings", ())
+    return next((finding.message for finding in found if finding.kind == "grader-failed"), None)
 
 
 class _Shelf:
@@ -194,7 +226,7 @@ class LocalWorkers:
         jobs = iter(jobs)
         while _fill(running, jobs, 2 * self._count, self._submit):
             for future in _finished(running):
-                yield running.pop(future), future.exception() or future.result()
+                yield running.pop(future), _local_answer(future)
 
     def _submit(self, job: Job) -> concurrent.futures.Future:
         return self._threads.submit(self._executor.run, job)
@@ -205,6 +237,13 @@ def _fill(running: dict, jobs: Iterator[Job], limit: int, submit: Callable) -> b
     while len(running) < limit and (job := next(jobs, None)) is not None:
         running[submit(job)] = job
     return bool(running)
+
+
+def _local_answer(future: concurrent.futures.Future) -> Answer:
+    error = future.exception()
+    if isinstance(error, WorkersError):
+        raise error
+    return error or future.result()
 
 
 def _finished(running: dict) -> set[concurrent.futures.Future]:
