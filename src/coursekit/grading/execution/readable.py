@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -47,11 +47,15 @@ def rules(readable: Sequence[Path], hidden: Sequence[Path], gpu: bool) -> tuple[
     hidden parts later stay closed.
     """
     roots = [*default_readable(), *readable, *(map(Path, _GPU_READ) if gpu else ())]
-    closed = {Path(os.path.realpath(path)) for path in (*map(Path, _PRIVATE), *hidden)}
-    closed |= {compiled for path in closed if path.suffix == ".py" for compiled in _compiled(path)}
     devices = [*_DEVICES, *(path for pattern in _GPU_DEVICES if gpu for path in glob.glob(pattern))]
-    opened = [rule for root in _outermost(roots, closed) for rule in _around(root, closed)]
-    return (*opened, *(Rule(path, DEVICE) for path in devices))
+    return (*opened(roots, [*map(Path, _PRIVATE), *hidden]), *(Rule(path, DEVICE) for path in devices))
+
+
+def opened(roots: Iterable[Path], hidden: Iterable[Path]) -> list[Rule]:
+    """Rules that open some paths around hidden ones, and around the byte code that belongs to these."""
+    closed = {Path(os.path.realpath(path)) for path in hidden}
+    closed |= {compiled for path in closed if path.suffix == ".py" for compiled in _compiled(path)}
+    return [rule for root in _outermost(roots) for rule in _around(root, closed)]
 
 
 def own_rules(scratch: Path, shm: bool) -> tuple[Rule, ...]:
@@ -68,12 +72,11 @@ def _compiled(source: Path) -> Iterator[Path]:
     yield source.with_suffix(".pyc")
 
 
-def _outermost(roots: Sequence[Path], closed: set[Path]) -> list[Path]:
+def _outermost(roots: Iterable[Path]) -> list[Path]:
     """The real paths, without those inside another one."""
     real = sorted({Path(os.path.realpath(root)) for root in roots if os.path.exists(root)})
     kept: list[Path] = []
     for root in real:
-        # Inside another root it is opened with that one, unless a hidden part lies around it: hidden wins.
         if not any(root.is_relative_to(other) for other in kept):
             kept.append(root)
     return kept

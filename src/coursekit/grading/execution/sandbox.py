@@ -36,10 +36,13 @@ __all__ = [
 
 DESCRIPTORS = 256  # open files that a process may have
 _SHM = Path("/dev/shm")
-_ENVIRONMENT = (
-    "PATH", "LANG", "LANGUAGE", "LC_", "TZ", "TERM", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_",
-    "KMP_", "MPLBACKEND", "TORCH_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "NCCL_", "LD_LIBRARY_PATH",
-    "DYLD_", "SSL_CERT_", "SYSTEMROOT", "COURSEKIT_DATA_DIR",
+_VARIABLES = {
+    "PATH", "LANG", "LANGUAGE", "TZ", "TERM", "MPLBACKEND", "LD_LIBRARY_PATH", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "COURSEKIT_DATA_DIR",
+}  # fmt: skip
+_FAMILIES = (  # of variables, by how their names begin
+    "LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_",
+    "KMP_", "TORCH_", "CUDA_", "NVIDIA_", "CUBLAS_", "CUDNN_", "NCCL_",
 )  # fmt: skip
 
 
@@ -224,12 +227,14 @@ def _leaks(held: Protection, folder: Path, scratch: Path) -> frozenset[str]:
 def _attack(secret: Path, outside: int, answer: int) -> None:
     """Try what must fail; write the names of the layers that let it pass."""
     attacks: dict[str, tuple[Callable[[], Any], ...]] = {
-        "files": (secret.read_bytes, partial(secret.write_text, "broken"), secret.unlink),
+        "files": (
+            secret.read_bytes, partial(secret.open, "a"), partial(os.truncate, secret, 0), secret.unlink,
+        ),
         "attributes": (partial(secret.chmod, 0o600), partial(os.utime, secret, (0, 0))),
         "network": (socket.socket, partial(socket.socket, socket.AF_UNIX)),
         "signals": (partial(os.kill, outside, 0),),
         "privileges": (partial(kernel.call, "unshare", kernel.NAMESPACES["net"]),),
-    }
+    }  # fmt: skip
     leaks = [name for name, tries in attacks.items() if any(map(_passes, tries))]
     os.write(answer, json.dumps(leaks).encode())
 
@@ -258,7 +263,7 @@ def environment(scratch: Path | None = None, variables: Mapping[str, str] | None
     A zygote should be started with it: a process can read the environment that it was started with.
     """
     variables = os.environ if variables is None else variables
-    kept = {name: value for name, value in variables.items() if name.upper().startswith(_ENVIRONMENT)}
+    kept = {name: variables[name] for name in variables if name in _VARIABLES or name.startswith(_FAMILIES)}
     if scratch is not None:
         kept |= {"HOME": str(scratch), "TMPDIR": str(scratch)}
     return kept
