@@ -447,6 +447,12 @@ def test_the_secret_of_the_environment_wins(tmp_path, monkeypatch):
     assert not (tmp_path / ".coursekit" / "secret").exists()
 
 
+def test_a_course_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / ".coursekit").write_text("a file")
+    with pytest.raises(CourseError, match="nothing can be written in .*.coursekit"):
+        state.folder(tmp_path)
+
+
 def test_an_empty_secret_is_an_error(tmp_path):
     (state.folder(tmp_path) / "secret").touch()
     with pytest.raises(CourseError, match="secret is empty"):

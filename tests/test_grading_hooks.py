@@ -409,6 +409,12 @@ def test_an_unknown_assignment_is_an_error(coursekit):
     assert "nbgrader generate_assignment tusk" in err
 
 
+def test_a_mirror_that_cannot_be_made_is_an_error(coursekit, tmp_path):
+    status, _, err = coursekit("mirror", str(tmp_path / "public"))
+    assert status == 1
+    assert "has no folder solutions; run this at the root of the course" in err
+
+
 def test_protection_tells_what_this_machine_holds(coursekit):
     status, out, _ = coursekit("protection")
     assert status == ("NOT PROTECTED" in out)

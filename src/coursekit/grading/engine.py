@@ -32,6 +32,7 @@ from coursekit.grading.handin.reading import Unreadable, read_bytes
 from coursekit.grading.handin.reconcile import Source, reconcile
 from coursekit.grading.progress import SILENT, Progress
 from coursekit.grading.records import MIB, Finding, Job, Limits, Outcome, Submission
+from coursekit.grading.reports.page import counted
 from coursekit.grading.state import CourseError, only_grader, seed
 from coursekit.grading.workers import DaskWorkers, LocalWorkers, Recipe
 
@@ -90,7 +91,7 @@ class ClassResult:
 
     def __str__(self) -> str:
         return (
-            f"{self.assignment}: {self.graded} hand-ins graded in {self.seconds:.0f} s, "
+            f"{self.assignment}: {counted(self.graded, 'hand-in')} graded in {self.seconds:.0f} s, "
             f"{len({review.student for review in self.review})} of them need review, "
             f"{self.skipped} had been graded before"
         )

@@ -22,12 +22,15 @@ class CourseError(RuntimeError):
 
 
 def folder(root: Path) -> Path:
-    """The folder `.coursekit` at a course's root, which git ignores; made if it is missing."""
+    """The folder `.coursekit` at a course's root, which git ignores; made if it is missing.  Raises CourseError if it cannot be."""
     path = root / ".coursekit"
-    path.mkdir(exist_ok=True)
     ignore = path / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n", encoding="utf-8")
+    try:
+        path.mkdir(exist_ok=True)
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise CourseError(f"nothing can be written in {path} ({error.strerror})") from error
     return path
 
 
