@@ -22,7 +22,10 @@ class CourseError(RuntimeError):
 
 
 def folder(root: Path) -> Path:
-    """The folder `.coursekit` at a course's root, which git ignores; made if it is missing.  Raises CourseError if it cannot be."""
+    """The folder `.coursekit` at a course's root, which git ignores; made if it is missing.
+
+    Raises CourseError if it cannot be made.
+    """
     path = root / ".coursekit"
     ignore = path / ".gitignore"
     try:
