@@ -17,6 +17,7 @@ import numpy as np
 from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
 from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable, type_name
 from coursekit.grading.execution.proxies import Proxies, Reference, RemoteWatch, reference_of
+from coursekit.grading.execution.shell import is_storable, storable_metadata
 from coursekit.grading.records import Limits
 
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
@@ -89,11 +90,11 @@ class Student:
         try:
             message = {"do": "run", "source": source, "cell": cell}
             reply, _ = self._ask(message, seconds=self._limits.cell_seconds)
-        except (ProcessEnded, TimeUp, NotStarted) as error:
+            outputs = [_checked(output) for output in self._learn(reply)]
+        except (ProcessEnded, TimeUp, NotStarted, BadData) as error:
             return [error_output(type(error).__name__, str(error))], False
-        self._learn(reply)
         self._history.append(Request(source, cell))
-        return [_checked(output) for output in reply["outputs"]], bool(reply["success"])
+        return outputs, bool(reply.get("success"))
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -101,9 +102,11 @@ class Student:
             self._connection.end()
             self._connection = None
 
-    def _learn(self, reply: dict[str, Any]) -> None:
-        self.names = {str(name) for name in reply["names"]}
-        self.bound |= {str(name) for name in reply["bound"]}
+    def _learn(self, reply: dict[str, Any]) -> list[Any]:
+        """Note which names there are after a cell; its outputs."""
+        self.names = set(map(str, reply["names"]))
+        self.bound |= set(map(str, reply["bound"]))
+        return reply["outputs"]
 
     def _ensure(self) -> Channel:
         """The channel to a living process, which has run all that was run before."""
@@ -277,6 +280,8 @@ class Student:
             raise
         if "failed" in reply:
             raise BadData(str(reply["failed"]))
+        if not _answers(reply, message["do"]):  # whoever writes out of turn is not listened to any more
+            raise ProcessEnded(self._give_up("it sent what is no answer"))
         return reply, received
 
     def _call_back(self, channel: Channel, message: dict[str, Any], buffers: list[bytearray]) -> None:
@@ -423,6 +428,20 @@ def error_output(name: str, text: str, lines: Sequence[str] = ()) -> dict[str, A
     return {"output_type": "error", "ename": name, "evalue": text, "traceback": traceback}
 
 
+def _answers(reply: dict[str, Any], request: str) -> bool:
+    """Whether a reply has the parts that an answer to this request has."""
+    match request, reply:
+        case "run", {"names": list(), "bound": list(), "outputs": list()}:
+            return True
+        case "get", {"values": dict()}:
+            return True
+        case "call", {"changed": list()}:
+            return "value" in reply or "error" in reply
+        case "backward", {"value": _} | {"error": _}:
+            return True
+    return False
+
+
 def _checked(output: Any) -> dict[str, Any]:
     """An output as a notebook may hold it; BadData where the student's process sent something else."""
     match output:
@@ -430,8 +449,10 @@ def _checked(output: Any) -> dict[str, Any]:
             return {"output_type": "stream", "name": name, "text": text}
         case {"output_type": "error", "ename": str(), "evalue": str(), "traceback": list(lines)}:
             return error_output(output["ename"], output["evalue"], lines)
-        case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)}:
-            metadata = output.get("metadata") if isinstance(output.get("metadata"), dict) else {}
+        case {"output_type": "display_data" | "execute_result" as kind, "data": dict(data)} if all(
+            is_storable(mime, value) for mime, value in data.items()
+        ):
             count = {"execution_count": None} if kind == "execute_result" else {}
+            metadata = storable_metadata(output.get("metadata"))
             return {"output_type": kind, "data": data, "metadata": metadata, **count}
     raise BadData("an output is no output")

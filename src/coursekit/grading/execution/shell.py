@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,6 +17,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 OWN = os.path.dirname(__file__)
+DEEPEST = 50  # lists and objects inside one another that a notebook's data may have
+_JSON_TYPE = re.compile(r"application/(.*\+)?json")
 CUT = "\n[output beyond {limit} bytes was cut off]\n"
 
 
@@ -130,9 +133,10 @@ class Publisher(DisplayPublisher):
         """Record a display, or replace the one with the same id."""
         recorder, display_id = self.shell.recorder, (transient or {}).get("display_id")
         if update:
-            recorder.update(display_id, _encodable(data), metadata or {})
+            recorder.update(display_id, _encodable(data), storable_metadata(metadata))
             return
-        output = {"output_type": "display_data", "data": _encodable(data), "metadata": metadata or {}}
+        shown = {"data": _encodable(data), "metadata": storable_metadata(metadata)}
+        output = {"output_type": "display_data", **shown}
         recorder.add({**output, "display_id": display_id} if display_id else output)
 
     def clear_output(self, wait: bool = False) -> None:
@@ -152,7 +156,7 @@ class Hook(DisplayHook):
             "output_type": "execute_result",
             "execution_count": self.prompt_count,
             "data": _encodable(format_dict),
-            "metadata": md_dict or {},
+            "metadata": storable_metadata(md_dict),
         })
 
     def log_output(self, format_dict) -> None:  # noqa: ANN001
@@ -167,14 +171,45 @@ class Hook(DisplayHook):
         self.shell.recorder.results.append(result)
 
 
-def _encodable(data: dict[str, Any]) -> dict[str, Any]:
-    """Image bytes as base64 text; what is no JSON value as text."""
-    from base64 import encodebytes
+def is_storable(mime: str, value: Any) -> bool:
+    """Whether a notebook may hold this as data of a type: text, lines of text, JSON if it is a JSON type.
 
-    return {
-        str(mime): encodebytes(value).decode() if isinstance(value, bytes) else value
-        for mime, value in data.items()
-    }
+    >>> is_storable("text/plain", "5"), is_storable("text/plain", 5), is_storable("application/json", 5)
+    (True, False, True)
+    """
+    if _JSON_TYPE.fullmatch(mime):
+        return _is_json(value)
+    lines = value if isinstance(value, list) else [value]
+    return all(type(line) is str for line in lines)
+
+
+def storable_metadata(metadata: Any) -> dict[str, Any]:
+    """Metadata of an output as a notebook may hold it; empty if it may not."""
+    return metadata if isinstance(metadata, dict) and _is_json(metadata) else {}
+
+
+def _is_json(value: Any, depth: int = 0) -> bool:
+    """Whether JSON has the value, nested no deeper than programs read it."""
+    if isinstance(value, dict):
+        return depth < DEEPEST and all(
+            type(key) is str and _is_json(item, depth + 1) for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return depth < DEEPEST and all(_is_json(item, depth + 1) for item in value)
+    return value is None or type(value) in (str, bool, int, float)
+
+
+def _encodable(data: dict[str, Any]) -> dict[str, Any]:
+    """Image bytes as base64 text; what a notebook may not hold as text."""
+    return {str(mime): _encoded(str(mime), value) for mime, value in data.items()}
+
+
+def _encoded(mime: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        from base64 import encodebytes
+
+        return encodebytes(value).decode()
+    return value if is_storable(mime, value) else str(value)
 
 
 class Compiler(CachingCompiler):
