@@ -9,6 +9,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from coursekit.grading.engine import plain
 from coursekit.grading.records import Job, Limits
 
 QUICK = Limits(call_seconds=2.0, cell_seconds=4.0, notebook_seconds=60.0)
@@ -49,7 +50,7 @@ def answered(source: NotebookNode, answers: dict[str, str]) -> NotebookNode:
 def job(source: NotebookNode, handed_in: NotebookNode | None = None, **options: Any) -> Job:
     """A job that runs a hand-in, by default the instructor's own solution."""
     options = {"limits": QUICK, **options}
-    return Job("student", "task", "task", dict(handed_in or source), dict(source), **options)
+    return Job("student", "task", "task", plain(handed_in or source), plain(source), **options)
 
 
 def texts(cells: Sequence[dict[str, Any]], name: str) -> str:

@@ -14,7 +14,6 @@ import json
 import os
 import pickle
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any, NoReturn
 from coursekit.grading import ONE_THREAD
 from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
 from coursekit.grading.execution.names import Instructor
+from coursekit.grading.execution.scratch import remove
 from coursekit.grading.records import CellScore, Finding, Job, Result
 
 ENVIRONMENT = (
@@ -69,12 +69,8 @@ class Executor:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can still run a job."""
-        return self._process.poll() is None
+        if self._folder.exists():
+            remove(self._folder)
 
     def run(self, job: Job) -> Result:
         """Examine one notebook in processes of its own; a result without scores where that failed."""
@@ -116,6 +112,7 @@ class Executor:
             cwd=self._folder,
             pass_fds=sockets,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is the grader's to handle
         )
 
 
@@ -148,6 +145,7 @@ def _to_result(message: dict[str, Any]) -> Result:
 def main() -> None:
     """Be both zygotes: load everything, then fork a process for each request while anybody can ask."""
     (students, for_examiners, examiners), modules = json.loads(os.environ.pop("COURSEKIT_ZYGOTE"))
+    folder = Path.cwd()
     from coursekit.grading.execution import sandbox
     from coursekit.grading.execution.shell import Shell
 
@@ -166,6 +164,9 @@ def main() -> None:
     os.close(examiners)
     hide_checks()
     _fork_for_each(students, lambda data, ends: _run_student(shell, data, ends))
+    os.chdir("/")
+    remove(folder)  # the grader may have been killed
+    os._exit(0)
 
 
 def warm(shell: Any, modules: Iterable[str]) -> None:
@@ -173,6 +174,8 @@ def warm(shell: Any, modules: Iterable[str]) -> None:
     from coursekit.grading.execution import examiner, student  # noqa: F401
 
     load(modules)
+    if "torch" in sys.modules:
+        load(["torch.fx.experimental.symbolic_shapes"])  # the first backward with a gradient imports it
     shell.run("import numpy\nnumpy.zeros(2)", "warm")
     shell.run("1 / 0", "warm")
     shell.user_ns.pop("numpy")
@@ -220,7 +223,6 @@ def _does_nothing(*functions: Any) -> None:
 
 def _fork_for_each(requests: int, serve: Callable[[bytes, list[int]], None]) -> None:
     """Fork for every message on the socket; the child serves it and never returns."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle
     control = socket.socket(fileno=requests)
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 2**20, 4)
@@ -237,7 +239,6 @@ def _fork_for_each(requests: int, serve: Callable[[bytes, list[int]], None]) -> 
 
 def _serve_and_exit(serve: Callable, data: bytes, descriptors: list[int]) -> NoReturn:
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         reseed()
         serve(data, descriptors)
     except ChannelClosed:
@@ -375,7 +376,7 @@ class StudentConnection:
         except OSError:
             pass
         self._watch.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
         return message
 
     def _line(self) -> dict[str, Any]:
