@@ -149,7 +149,8 @@ def _student_folders(home: Home, part: str, ignore: Collection[str]) -> Iterator
     entries, _ = _listed(home.path)
     for entry in entries:
         match = pattern.fullmatch(entry.name)
-        if match and not _ignored(entry.name, ignore) and (entry.is_symlink() or _is_folder(entry)):
+        folder = entry.is_symlink() or entry.is_dir(follow_symlinks=False)
+        if match and folder and not _ignored(entry.name, ignore):
             yield Home(match[1], Path(entry.path), broken=_broken(entry), findings=home.findings)
 
 
