@@ -127,6 +127,7 @@ class PretenderRecipe:
     """Makes the executor that pretends."""
 
     modules: tuple[str, ...] = ()
+    image: str = ""
 
     def __call__(self) -> Pretender:
         return Pretender()

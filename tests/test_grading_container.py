@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from grading_notebooks import cell, job, notebook
 
 from coursekit.grading.execution import container
+from coursekit.grading.execution.executor import Executor
 from coursekit.grading.execution.sandbox import Policy
 from coursekit.grading.records import MIB, Limits
 
@@ -98,3 +100,30 @@ def test_killing_a_container_kills_more_than_its_client(engine, tmp_path):
     running.kill()
     running.communicate()
     assert commands()[-1] == f"kill {running.name}"
+
+
+def test_a_hand_in_is_graded_in_containers(engine):
+    commands = engine()
+    source = notebook(
+        cell("def f(x):\n    return x + 1", "solution", "f"),
+        cell("assert f(1) == 2", "test", "test-f", 1),
+        cell("import os\nos._exit(3)", "solution", "end"),
+        cell("assert f(2) == 3", "test", "test-again", 1),
+    )
+    with Executor(["numpy"], image="image") as executor:
+        result = executor.run(job(source, limits=Limits(scratch_bytes=32 * MIB)))
+    assert {name: score.points for name, score in result.scores.items()} == {"test-f": 1, "test-again": 1}
+    assert result.protection == ("everything: a container of image (docker)",)
+    assert [finding.message for finding in result.findings] == [
+        "the student's process ended: its container ended with status 3"
+    ]
+    assert sum(command.startswith("run ") for command in commands()) == 2
+
+
+def test_without_a_container_nothing_is_scored(engine):
+    engine(status=1)
+    source = notebook(cell("f = 1", "solution", "f"), cell("assert f", "test", "test-f", 1))
+    with Executor([], image="image") as executor:
+        result = executor.run(job(source))
+    assert result.scores == {}
+    assert "no container can be started" in result.findings[0].message

@@ -23,7 +23,7 @@ SQUARES = notebook(
 
 @pytest.fixture(scope="module")
 def executor():
-    from coursekit.grading.execution.zygote import Executor
+    from coursekit.grading.execution.executor import Executor
 
     with Executor(["numpy", "torch", "coursekit", "matplotlib"]) as running:
         yield running

@@ -13,7 +13,7 @@ from grading_notebooks import answered
 
 from coursekit.grading import workers
 from coursekit.grading.engine import GradingStopped, plain
-from coursekit.grading.execution import zygote
+from coursekit.grading.execution import executor
 from coursekit.grading.progress import Progress
 from coursekit.grading.records import Job, Result
 from coursekit.grading.workers import DaskWorkers, LocalWorkers, Recipe, WorkersError, lease
@@ -87,7 +87,7 @@ class Mortal(Pretender):
         self.made.append(self)
 
     def run(self, job: Job) -> Result:
-        return zygote.failed(job, "it is gone") if self is self.made[0] else super().run(job)
+        return executor.failed(job, "it is gone") if self is self.made[0] else super().run(job)
 
 
 def test_an_executor_that_died_is_replaced_and_the_job_runs_again():
@@ -99,7 +99,7 @@ def test_an_executor_that_died_is_replaced_and_the_job_runs_again():
 def test_an_executor_that_failed_with_one_job_only_is_kept():
     class Picky(Pretender):
         def run(self, job):
-            return zygote.failed(job, "too long") if job.student == "ada" else super().run(job)
+            return executor.failed(job, "too long") if job.student == "ada" else super().run(job)
 
     with LocalWorkers(1, Picky) as local:
         first = local._executor._executor
@@ -114,7 +114,7 @@ def test_a_machine_on_which_nothing_runs_stops_the_class(way):
         def run(self, job):
             if way == "raises":
                 raise AttributeError("no such thing")
-            return zygote.failed(job, "no such thing")
+            return executor.failed(job, "no such thing")
 
     with LocalWorkers(1, Broken) as local:
         with pytest.raises(WorkersError, match="no notebook can be run on this machine: .*no such thing"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from coursekit.arrays import Array
 
-__all__ = ["DataUnavailable", "Images", "digits", "handwritten", "mnist"]
+__all__ = ["DataUnavailable", "Images", "digits", "folder", "handwritten", "mnist"]
 
 SPLITS = ("train", "test")
 FOLDER_VARIABLE = "COURSEKIT_DATA_DIR"
@@ -48,6 +48,14 @@ class Images(NamedTuple):
     labels: Int[Array, " N"]
     name: str
     note: str
+
+
+def folder() -> Path:
+    """Where data files come from: the folder that COURSEKIT_DATA_DIR names, else the user's cache."""
+    import pooch
+
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named).expanduser().absolute() if named else Path(pooch.os_cache("coursekit"))
 
 
 def digits(split: str, *, dtype: DTypeLike = "float32") -> Images:
@@ -103,26 +111,25 @@ def _split(split: str, count: int) -> Int[np.ndarray, " chosen"]:
 
 def _fetch(name: str) -> Path:
     """Path of a data file whose content has been checked."""
-    folder = os.environ.get(FOLDER_VARIABLE)
-    return _from_folder(name, Path(folder).expanduser()) if folder else _from_cache(name)
+    return _from_folder(name, folder()) if os.environ.get(FOLDER_VARIABLE) else _from_cache(name)
 
 
-def _from_folder(name: str, folder: Path) -> Path:
+def _from_folder(name: str, place: Path) -> Path:
     import pooch
 
-    path = folder / name
+    path = place / name
     if not path.is_file():
         raise DataUnavailable(
-            f"{name} is not in the folder {folder} that {FOLDER_VARIABLE} names; "
+            f"{name} is not in the folder {place} that {FOLDER_VARIABLE} names; "
             f"put it there, or unset {FOLDER_VARIABLE} to download it"
         )
     try:
         found = pooch.file_hash(str(path))
     except OSError as error:
-        raise DataUnavailable(f"{name} in the folder {folder} cannot be read: {error.strerror}") from error
+        raise DataUnavailable(f"{name} in the folder {place} cannot be read: {error.strerror}") from error
     if found != SHA256[name]:
         raise DataUnavailable(
-            f"{name} in the folder {folder} is damaged or another file: its SHA-256 is {found[:12]}..., "
+            f"{name} in the folder {place} is damaged or another file: its SHA-256 is {found[:12]}..., "
             f"expected {SHA256[name][:12]}...; put the published file in its place"
         )
     return path
@@ -140,7 +147,7 @@ def _from_cache(name: str) -> Path:
                 address,
                 known_hash=SHA256[name],
                 fname=name,
-                path=pooch.os_cache("coursekit"),
+                path=folder(),
                 downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
             )
         )

@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,9 @@ class Grader(LoggingConfigurable):
     scratch_mib = Integer(512, help="files that a notebook may write, in MiB").tag(config=True)
     output_mib = Integer(1, help="output that is kept of one cell, in MiB").tag(config=True)
     gpu = List(Unicode(), help="assignments whose notebooks want a GPU").tag(config=True)
+    container = Unicode(
+        "", help="image of the containers that student code runs in, where the machine does not confine it"
+    ).tag(config=True)
     preload = List(
         Unicode(), help="modules to load once for a class, beside those that the source notebook imports"
     ).tag(config=True)
@@ -148,15 +151,17 @@ class Grader(LoggingConfigurable):
         """The course's gradebook, with its rules for late hand-ins."""
         return Ledger(coursedir.db_url, coursedir.course_id, late=late_plugin(self.config))
 
+    def executor_for(self, notebooks: Iterable[Mapping[str, Any]]) -> Recipe:
+        """How to make an executor that has loaded what these notebooks import."""
+        imported = {name for notebook in notebooks for name in Instructor(dict(notebook)).modules()}
+        return self.recipe(tuple(sorted(imported.union(self.preload))), self.container)
+
     def open_workers(self, sources: Mapping[str, Source]) -> LocalWorkers | DaskWorkers:
         """Workers that have loaded what the instructor's notebooks import."""
-        imported = {
-            name for source in sources.values() for name in Instructor(dict(source.notebook)).modules()
-        }
-        make_executor = self.recipe(tuple(sorted(imported.union(self.preload))))
+        recipe = self.executor_for(source.notebook for source in sources.values())
         if self.scheduler:
-            return DaskWorkers(self.scheduler, make_executor, patience=self.scheduler_patience)
-        return LocalWorkers(self.workers, make_executor)
+            return DaskWorkers(self.scheduler, recipe, patience=self.scheduler_patience)
+        return LocalWorkers(self.workers, recipe)
 
     def grade(
         self,

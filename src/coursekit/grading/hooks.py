@@ -211,13 +211,12 @@ run_for_validation.stock = _stock_preprocess
 
 def _run_here(validator: Validator, notebook: NotebookNode) -> Result:
     from coursekit.grading.engine import Grader, plain
-    from coursekit.grading.execution.names import Instructor
     from coursekit.grading.records import Job
     from coursekit.grading.workers import lease
 
     grader, cells = Grader(parent=validator), plain(notebook)
     job = Job("", "", "", cells, cells, _files_beside(validator), grader.limits(), execution="validate")
-    with lease(grader.recipe(tuple(sorted(Instructor(cells).modules())))) as executor:
+    with lease(grader.executor_for([cells])) as executor:
         return executor.run(job)
 
 

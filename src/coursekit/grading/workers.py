@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from coursekit.grading.execution import zygote
+from coursekit.grading.execution import executor as forking
 from coursekit.grading.records import Job, Limits, Result
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class WorkersError(RuntimeError):
 
 
 class Executor(Protocol):
-    """What runs one notebook; see execution.zygote.Executor."""
+    """What runs one notebook; see execution.executor.Executor."""
 
     def __enter__(self) -> Executor: ...
 
@@ -64,13 +64,14 @@ class Executor(Protocol):
 class Recipe:
     """How an executor is made, on whatever machine; equal recipes share one.
 
-    modules: what it imports before the first job.
+    modules: what it imports before the first job.   image: of the containers for student code, if any.
     """
 
     modules: tuple[str, ...] = ()
+    image: str = ""
 
     def __call__(self) -> Executor:
-        return zygote.Executor(self.modules)
+        return forking.Executor(self.modules, self.image)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from coursekit.grading.execution.channel import Channel
+from coursekit.grading.execution import surroundings
+from coursekit.grading.execution.channel import Channel, ChannelClosed
 from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable, type_name
 from coursekit.grading.execution.shell import Shell, Stream
 
@@ -392,3 +393,23 @@ def _redirect_descriptors() -> Callable[[], list[dict[str, Any]]]:
 def serve(channel: Channel) -> None:
     """Be the student's process on this channel, with the shell that the process has."""
     Agent(channel, Shell.instance()).serve()
+
+
+def main(execution: str) -> None:
+    """Be the student's process on standard input and output, as a container has them."""
+    channel = Channel(os.dup(0), os.dup(1), 2**31)
+    with open(os.devnull, "r+b") as null:
+        os.dup2(null.fileno(), 0)
+        os.dup2(null.fileno(), 1)
+    os.environ["NBGRADER_EXECUTION"] = execution
+    Shell.start()
+    surroundings.prepare()
+    channel.send({"ready": True})
+    try:
+        serve(channel)
+    except ChannelClosed:
+        return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
