@@ -1,4 +1,4 @@
-"""Grade one class with stock nbgrader and with coursekit's grader, in one run, and write results/grading.json.
+"""Grade one class with stock nbgrader and with coursekit's grader in one run; write results/grading.json.
 
 CPU seconds are those of all processes of a grader together, from its start to its end.
 """
@@ -6,10 +6,13 @@ CPU seconds are those of all processes of a grader together, from its start to i
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import logging
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 import sysconfig
@@ -37,7 +40,10 @@ OURS = "from coursekit.grading import configure\n\nconfigure(get_config())\n"
 
 CELLS = [
     ("locked", "setup", 0, "import numpy as np\nimport torch"),
-    ("solution", "relu", 0, "def relu(x):\n    ### BEGIN SOLUTION\n    return x.clamp(min=0)\n    ### END SOLUTION"),
+    (
+        "solution", "relu", 0,
+        "def relu(x):\n    ### BEGIN SOLUTION\n    return x.clamp(min=0)\n    ### END SOLUTION",
+    ),
     (
         "test", "test-relu", 2,
         "x = torch.linspace(-2, 2, 5)\nassert torch.equal(relu(x), torch.relu(x))\n"
@@ -59,14 +65,15 @@ CELLS = [
     ),
     (
         "test", "test-layer", 3,
-        "torch.manual_seed(0)\nx, w, b = torch.randn(8, 5), torch.randn(5, 3, requires_grad=True), torch.zeros(3)\n"
-        "y = layer(x, w, b)\nassert y.shape == (8, 3)\ny.sum().backward()\nassert w.grad.shape == w.shape",
+        "torch.manual_seed(0)\nx, b = torch.randn(8, 5), torch.zeros(3)\n"
+        "w = torch.randn(5, 3, requires_grad=True)\ny = layer(x, w, b)\n"
+        "assert y.shape == (8, 3)\ny.sum().backward()\nassert w.grad.shape == w.shape",
     ),
-    ("written", "why", 2, "Why subtract the maximum?\n\n### BEGIN SOLUTION\nexp overflows.\n### END SOLUTION"),
+    ("written", "why", 2, "Why the maximum?\n\n### BEGIN SOLUTION\nexp overflows.\n### END SOLUTION"),
 ]  # fmt: skip
 ANSWERS = {
     "right": {},
-    "no-shift": {"softmax": "def softmax(z):\n    e = np.exp(z)\n    return e / e.sum(axis=1, keepdims=True)"},
+    "no-shift": {"softmax": "def softmax(z):\n    return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)"},
     "wrong-axis": {"softmax": "def softmax(z):\n    e = np.exp(z - z.max())\n    return e / e.sum(axis=0)"},
     "raises": {"layer": "def layer(x, w, b):\n    return relu(x @ w.T + b)"},
     "detached": {"layer": "def layer(x, w, b):\n    return relu(x @ w.detach() + b)"},
@@ -122,15 +129,13 @@ def run(folder: Path, module: str, *arguments: str) -> dict[str, float]:
     """Run a command in a course; wall and CPU seconds of all its processes."""
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])  # nbgrader runs `alembic`
     environment = {**os.environ, **ONE_THREAD, "PATH": path}
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, began = cpu_seconds(resource.RUSAGE_CHILDREN), time.monotonic()
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    wall, spent = time.monotonic() - began, cpu_seconds(resource.RUSAGE_CHILDREN) - before
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_seconds": time.monotonic() - began, "cpu_seconds": spent}
+    return {"wall_seconds": wall, "cpu_seconds": spent}
 
 
 def grades(folder: Path) -> dict[str, dict[str, Any]]:
@@ -182,11 +187,22 @@ def row(whole: dict[str, float], one: dict[str, float], count: int) -> dict[str,
 
 
 def stages(folder: Path, count: int) -> dict[str, float]:
-    """Where the CPU seconds of a hand-in go, from one run in this process."""
-    course = folder / "stages"
-    make_course(course, OURS, count)
-    done = run_json(course, "stages")
-    return {name: round(value, 4) for name, value in done.items()}
+    """Where the CPU seconds of each further hand-in go, and what the start takes: two runs, one of one."""
+    runs = {}
+    for size in (1, count):
+        course = folder / f"stages-{size}"
+        make_course(course, OURS, size)
+        runs[size] = run_json(course, "stages")
+    further = {
+        name: (runs[count][name] * count - runs[1][name]) / (count - 1) for name in ("grader", "others")
+    }
+    return {
+        "start of the grader": round(runs[1]["grader"], 3),
+        "start of the warm processes": round(runs[1]["others"], 3),
+        "reading, reconciling, gradebook and files": round(further["grader"], 4),
+        "examiner's process": round(runs[count]["examiner"], 4),
+        "forks, sandbox and the student's process": round(further["others"], 4),
+    }
 
 
 def scale(folder: Path, count: int) -> dict[str, Any]:
@@ -199,7 +215,7 @@ def scale(folder: Path, count: int) -> dict[str, Any]:
 def run_json(course: Path, what: str) -> Any:
     """Measure in a fresh process, which prints its result."""
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, "--inside", what],
+        [sys.executable, "-m", "benchmarks.grading", "--inside", what],
         cwd=course,
         env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(Path(__file__).parents[1])},
         stdout=subprocess.PIPE,
@@ -210,48 +226,48 @@ def run_json(course: Path, what: str) -> Any:
 
 
 def inside(what: str) -> None:
-    """Grade the course in this folder in this process, and print what was measured."""
+    """Grade the course in this folder in this process; at its end, print what was measured."""
+    samples: list[tuple[int, float]] = []
+    began, before = time.monotonic(), cpu_seconds(resource.RUSAGE_SELF)
+    # The first to be registered is the last to run, after the warm processes have been ended.
+    atexit.register(lambda: print(json.dumps(measured(what, began, before, samples))))
+
     from nbgrader.apps.baseapp import NbGrader
 
     from coursekit.grading.engine import Grader
     from coursekit.grading.progress import Progress
 
-    app = NbGrader()
-    app.initialize([])
-    coursedir, grader = app.coursedir, Grader(parent=app, workers=2 if what == "scale" else 1)
-    samples: list[tuple[int, float]] = []
-    done = 0
-
     class Sampling(Progress):
         def step(self, review: bool) -> None:
-            nonlocal done
-            done += 1
-            if done % 50 == 0:
-                samples.append((done, memory_mib()))
+            self._done += 1
+            if what == "scale" and self._done % 50 == 0:
+                samples.append((self._done, memory_mib()))
 
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    grader.grade(coursedir, SLUG, progress=Sampling(0))
-    own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    if what == "scale":
-        wall = time.monotonic() - began
-        print(json.dumps({
-            "hand_ins": done, "workers": 2, "wall_seconds": round(wall, 1), "per_second": round(done / wall, 2),
-            "cpu_per_hand_in": round(
-                (own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime) / done, 4
-            ),
-            "memory_mib": samples,
-        }))  # fmt: skip
-        return
-    with Gradebook(f"sqlite:///{Path(coursedir.root) / 'gradebook.db'}") as gradebook:
-        rows = gradebook.db.connection().exec_driver_sql("select cpu_seconds from coursekit_outcome").all()
-    examiner = sum(row[0] for row in rows) / len(rows)
-    main = (own.ru_utime + own.ru_stime - before.ru_utime - before.ru_stime) / done
-    whole = (others.ru_utime + others.ru_stime) / done
-    print(json.dumps({
-        "reading, reconciling, gradebook and files": main,
-        "examiner: tests and their outputs": examiner,
-        "forks, sandbox, the student's process and the start of the zygotes": whole - examiner,
-    }))  # fmt: skip
+    app = NbGrader()
+    app.log_level = logging.WARNING
+    app.initialize([])
+    Grader(parent=app, workers=2 if what == "scale" else 1).grade(app.coursedir, SLUG, progress=Sampling(0))
+
+
+def measured(what: str, began: float, before: float, samples: list) -> dict[str, Any]:
+    """What one run in this process took; `before`: CPU seconds of the interpreter's own start."""
+    wall = time.monotonic() - began
+    with sqlite3.connect("gradebook.db") as gradebook:
+        query = "select count(*), avg(cpu_seconds) from coursekit_outcome"
+        count, examiner = gradebook.execute(query).fetchone()
+    own, others = cpu_seconds(resource.RUSAGE_SELF) - before, cpu_seconds(resource.RUSAGE_CHILDREN)
+    if what == "stages":
+        return {"grader": own / count, "examiner": examiner, "others": others / count - examiner}
+    return {
+        "hand_ins": count, "workers": 2, "wall_seconds": round(wall, 1), "per_second": round(count / wall, 2),
+        "cpu_per_hand_in": round((own + others) / count, 4), "memory_mib": samples,
+    }  # fmt: skip
+
+
+def cpu_seconds(who: int) -> float:
+    """User and system time of this process, or of all that it has waited for."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 def memory_mib() -> float:

@@ -16,7 +16,7 @@ from nbgrader.api import Gradebook
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import ComputeChecksums, SaveCells
 
-from coursekit.grading import _put_alembic_on_path
+from coursekit.grading import put_alembic_on_path
 from coursekit.grading.engine import Grader
 from coursekit.grading.records import CellScore, Job, Result
 
@@ -49,7 +49,7 @@ def make_course(root: Path, names: tuple[str, ...] = (TASK,)) -> CourseDirectory
 @functools.cache
 def _gradebook(names: tuple[str, ...]) -> bytes:
     """A fresh gradebook with the assignment; nbgrader takes seconds to make one."""
-    _put_alembic_on_path()
+    put_alembic_on_path()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/gradebook.db"
         with Gradebook(url) as gradebook:

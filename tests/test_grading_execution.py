@@ -299,6 +299,19 @@ def test_files_beside_the_notebook_can_be_read(grade):
     assert grade(source, files={"data/numbers.txt": b"1\n2\n"})[0] == {"test-f": 1}
 
 
+def test_pools_and_data_loaders_work(grade):
+    solution = (
+        "import multiprocessing, torch\n"
+        "from torch.utils.data import DataLoader, TensorDataset\n"
+        "def double(x):\n    return 2 * x\n"
+        "def f():\n    with multiprocessing.Pool(2) as pool:\n        return pool.map(double, [1, 2])\n"
+        "def load():\n    data = TensorDataset(torch.arange(4))\n"
+        "    loader = DataLoader(data, batch_size=2, num_workers=2, prefetch_factor=2)\n"
+        "    return [b.sum().item() for (b,) in loader]"
+    )
+    assert grade(function_task("assert f() == [2, 4]\nassert load() == [1, 5]", solution))[0] == {"test-f": 1}
+
+
 def test_magics_shell_commands_and_await_work(grade):
     source = notebook(
         cell("%matplotlib inline\nwords = !echo one two\nimport asyncio\n"

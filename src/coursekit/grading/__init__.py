@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from traitlets.config import Config
 
-__all__ = ["KERNEL_ARGUMENTS", "ONE_THREAD", "configure"]
+__all__ = ["KERNEL_ARGUMENTS", "ONE_THREAD", "configure", "put_alembic_on_path"]
 
 CODE_STUB = "# Write your code here, in place of the next line.\nraise NotImplementedError"
 TEXT_STUB = "*Your answer here.*"
@@ -43,7 +43,7 @@ def configure(c: Config) -> None:
     from coursekit.grading.reports.feedback import configure_feedback
 
     hooks.install()
-    _put_alembic_on_path()
+    put_alembic_on_path()
     _place_folders(c)
     _release(c)
     _execute(c)
@@ -52,7 +52,7 @@ def configure(c: Config) -> None:
     c.HTMLExporter.sanitize_html = True
 
 
-def _put_alembic_on_path() -> None:
+def put_alembic_on_path() -> None:
     """nbgrader runs `alembic` by name for a new gradebook, which an environment not activated hides."""
     if shutil.which("alembic") is None:
         os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])

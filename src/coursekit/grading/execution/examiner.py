@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from coursekit.checks.engine import Score
 from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
 from coursekit.grading.execution.remote import Connection, NotStarted, Student, TimeUp, error_output
 from coursekit.grading.execution.shell import Ran, Shell
@@ -209,8 +210,6 @@ def _processor_time(seconds: float) -> Iterator[None]:
 
 
 def _scored(cell: dict[str, Any], mark: dict[str, Any], ran: Ran, seconds: float) -> CellScore:
-    from coursekit.checks import Score
-
     record = next((result.record() for result in ran.results if isinstance(result, Score)), None)
     maximum = float(mark["points"])
     points, review = score(maximum, ran.success, ran.results, record, _calls_check(cell["source"]))

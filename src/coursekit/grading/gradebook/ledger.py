@@ -29,7 +29,7 @@ from nbgrader.utils import parse_utc
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from coursekit.grading import _put_alembic_on_path
+from coursekit.grading import put_alembic_on_path
 from coursekit.grading.gradebook.late import LateDays, notebook_score, seconds_late
 from coursekit.grading.gradebook.layout import Cell, Layout, LedgerError, read_layout, read_source
 from coursekit.grading.gradebook.page import GRADED, REVIEW, Mark, Page
@@ -82,7 +82,7 @@ class Ledger:
         self._url = _patient_url(db_url)
         self._late = late
         self._opened = False
-        _put_alembic_on_path()
+        put_alembic_on_path()
         self.gradebook: Gradebook = self._patiently(lambda: self._open(course_id))
         self._opened = True
 
