@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
@@ -63,17 +63,28 @@ def main() -> None:
     os._exit(0)
 
 
-def warm(shell: Shell, modules: Iterable[str]) -> None:
+def warm(shell: Shell, modules: Sequence[str]) -> None:
     """Load modules, and what the first cell, the first error and the first plot would load."""
     load(modules)
     if "torch" in sys.modules:
         load(["torch.fx.experimental.symbolic_shapes"])  # the first backward with a gradient imports it
+    if any(name.partition(".")[0] == "coursekit" for name in modules):
+        warm_course()
     shell.run("import numpy\nnumpy.zeros(2)", "warm")
     shell.run("1 / 0", "warm")
     shell.user_ns.pop("numpy")
     shell.execution_count = 1
     if "matplotlib" in sys.modules:
         import matplotlib.pyplot  # noqa: F401
+
+
+def warm_course() -> None:
+    """Load what this course's own notebooks load when they first use it."""
+    load(["sklearn.datasets"])
+    if "torch" in sys.modules:
+        import torch
+
+        torch.empty(2, device="meta").neg()  # checks run torch tasks there; its first use takes a second
 
 
 def load(modules: Iterable[str]) -> None:
