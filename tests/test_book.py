@@ -32,7 +32,7 @@ BUILT = ROOT / "_build" / "html"
 # JupyterLab leaves copies of the pages that a reader opened.
 PAGES = sorted(path for path in CHAPTERS.rglob("*.md") if ".ipynb_checkpoints" not in path.parts)
 LESSONS = sorted(CHAPTERS.glob("convolution/*.md"))
-SLUGS = sorted(path.stem for path in (ROOT / "solutions").glob("*.py"))
+SLUGS = sorted(path.name for path in (ROOT / "exercises").iterdir() if path.is_dir())
 LIBRARY = ["arrays", "conv", "pooling", "detectors", "losses", "layers", "equivariance", "optim", "train"]
 LIBRARY += ["gradcheck", "data"]
 TOOLS = ["checks", "figures", "grading", "authoring", "book", "cli"]
@@ -423,6 +423,7 @@ def test_every_link_inside_the_built_book_leads_somewhere(built):
     assert broken == []
 
 
+@pytest.mark.skipif(not (ROOT / "solutions").is_dir(), reason="a public mirror has no solutions")
 def test_the_built_book_holds_no_solution_of_an_assignment(built):
     public = [*PACKAGE.rglob("*.py"), *PAGES, *(ROOT / "exercises").rglob("*.ipynb")]
     known = "\n".join(path.read_text("utf8") for path in public)
