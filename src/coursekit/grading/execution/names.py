@@ -12,6 +12,8 @@ from typing import Any
 from IPython.core.inputtransformer2 import TransformerManager
 
 DYNAMIC = {"globals", "locals", "vars", "dir", "eval", "exec"}
+IMPORTS = (ast.Import, ast.ImportFrom)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 BUILTINS = frozenset(vars(builtins))
 
 
@@ -107,8 +109,8 @@ class Instructor:
         position = self._positions.get(grade_id, len(self._positions) + 10**6)
         names, chosen = set(names), []
         for tool in reversed([tool for tool in self.tools if tool.position <= position]):
-            imports = isinstance(tool.code, (ast.Import, ast.ImportFrom))
-            concerned = bool(tool.binds & names) or not imports and bool(tool.mentions & names - BUILTINS)
+            changes = not isinstance(tool.code, (*IMPORTS, *DEFINITIONS))  # it may change what it mentions
+            concerned = tool.binds & names or changes and tool.mentions & names - BUILTINS
             if concerned and not self._is_students(tool):
                 chosen.append(tool)
                 names |= tool.mentions
@@ -116,15 +118,14 @@ class Instructor:
 
     def _is_students(self, tool: Statement) -> bool:
         """Whether a statement's result rests on what the student wrote; a definition's does not yet."""
-        definition = isinstance(tool.code, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
-        return not definition and bool(tool.mentions & self.answers)
+        return not isinstance(tool.code, DEFINITIONS) and bool(tool.mentions & self.answers)
 
     def _read(self, position: int, text: str, mark: dict[str, Any]) -> None:
         test = mark.get("grade") and not mark.get("solution")
         locked = mark.get("locked") and not mark.get("solution") and not test
         for statement in parse(text):
             names = frozenset(bound(statement))
-            if isinstance(statement, (ast.Import, ast.ImportFrom)) or locked:
+            if isinstance(statement, IMPORTS) or locked:
                 mentions = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
                 self.tools.append(Statement(position, statement, names, frozenset(mentions | names)))
             elif not test:
