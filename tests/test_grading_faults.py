@@ -27,6 +27,7 @@ from grading_course import (
     automatic,
     gradebook_rows,
     hand_in,
+    living,
     make_course,
     outcomes,
     valid_hand_in,
@@ -39,8 +40,7 @@ from nbgrader.coursedir import CourseDirectory
 
 from coursekit.grading import workers
 from coursekit.grading.engine import ClassResult, Grader
-from coursekit.grading.execution import kernel, sandbox
-from coursekit.grading.execution.keeper import descendants
+from coursekit.grading.execution import sandbox
 from coursekit.grading.gradebook.ledger import GRADED, REVIEW
 from coursekit.grading.handin.folders import folded
 from coursekit.grading.records import Outcome
@@ -191,20 +191,6 @@ def checksum(path: Path) -> str:
     status = path.lstat()
     content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     return f"{hashlib.sha256(content).hexdigest()} {status.st_mode} {status.st_mtime_ns}"
-
-
-def living() -> dict[int, str]:
-    """Command lines of the processes that come from this one; orphans come to it too."""
-    if not Path("/proc/self/task").exists():
-        return {}
-    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    lines = {}
-    for pid in descendants(os.getpid()):
-        try:
-            lines[pid] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        except OSError:  # it has just ended
-            continue
-    return {pid: line for pid, line in lines.items() if line}  # a process that has ended has none
 
 
 def connected(server: socket.socket) -> bool:
