@@ -9,7 +9,7 @@ from typing import Any
 
 from coursekit.grading.records import Finding
 
-__all__ = ["finding"]
+__all__ = ["catalogue", "finding"]
 
 _FILE_REVIEWS = {
     "archive": "{name} is an archive; unpack it and upload the notebook in it.",
@@ -90,6 +90,18 @@ _TABLES = [
     (_RELEASE_NOTES, False, "release"),
 ]
 _KNOWN = {key: (text, review, stage) for table, review, stage in _TABLES for key, text in table.items()}
+
+
+def catalogue() -> list[Finding]:
+    """Everything that `finding` can say, with {names} in the place of details.
+
+    >>> catalogue()[0].kind
+    'archive'
+    """
+    return [
+        Finding(key.partition(":")[0], text, review, None, stage)
+        for key, (text, review, stage) in _KNOWN.items()
+    ]
 
 
 def finding(key: str, cell: str | None = None, **details: Any) -> Finding:
