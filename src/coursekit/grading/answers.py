@@ -11,7 +11,7 @@ import nbformat
 from coursekit.grading.gradebook.ledger import GRADED, REVIEW
 from coursekit.grading.gradebook.scoring import valid_points
 from coursekit.grading.handin.source import grade_id
-from coursekit.grading.records import CellScore, Finding, Job, Outcome, Result
+from coursekit.grading.records import NOT_SCORED, CellScore, Finding, Job, Outcome, Result
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -77,7 +77,7 @@ def _score(cell: Mapping[str, Any], scores: Mapping[str, CellScore]) -> CellScor
     if not isinstance(score, CellScore):
         by_hand = mark.get("solution") or mark.get("task") or cell["cell_type"] != "code"
         score = CellScore(name, None, maximum)
-        return score if by_hand else replace(score, points=0.0, review="it was not scored")
+        return score if by_hand else replace(score, points=0.0, review=NOT_SCORED)
     if score.points is None:
         return replace(score, maximum=maximum)
     points, wrong = valid_points(score.points, maximum)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 MIB = 2**20
+NOT_SCORED = "it was not scored"
 
 
 @dataclass(frozen=True)

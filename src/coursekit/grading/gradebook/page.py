@@ -11,7 +11,7 @@ from nbgrader.utils import compute_checksum
 
 from coursekit.grading.gradebook.layout import Cell, NotebookLayout, by_name
 from coursekit.grading.gradebook.scoring import valid_points
-from coursekit.grading.records import CellScore, Outcome
+from coursekit.grading.records import NOT_SCORED, CellScore, Outcome
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -53,7 +53,7 @@ class Page:
         if score is None:
             if self.notebook is None and self.outcome.status == GRADED:
                 return Mark(0.0, False)  # not handed in
-            return Mark(0.0, True, "it was not scored")
+            return Mark(0.0, True, NOT_SCORED)
         if score.points is None:
             if score.review:
                 return Mark(0.0, True, score.review)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from coursekit.grading.records import CellScore, Outcome
+from coursekit.grading.records import NOT_SCORED, CellScore, Outcome
 from coursekit.grading.reports.page import counted, points, render
 
 __all__ = ["Summary", "as_html", "as_text", "summarise"]
@@ -201,7 +201,10 @@ def _mistakes(outcomes: Sequence[Outcome], names: Callable[[dict], Iterable[str]
 def _reviews(outcomes: Iterable[Outcome]) -> Iterable[Remark]:
     for outcome in outcomes:
         reasons = [finding.message for finding in outcome.findings if finding.review]
-        reasons += [f"{score.cell}: {score.review}" for score in outcome.scores if score.review]
+        doubts = [score for score in outcome.scores if score.review]
+        if reasons:  # a hand-in that could not be run has no scores: once is enough
+            doubts = [score for score in doubts if score.review != NOT_SCORED]
+        reasons += [f"{score.cell}: {score.review}" for score in doubts]
         if outcome.status != "graded" and not reasons:
             reasons = ["no reason was kept"]
         yield from (Remark(outcome.student, reason) for reason in dict.fromkeys(reasons))
