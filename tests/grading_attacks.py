@@ -115,8 +115,8 @@ in_function("asks-for-input-in-function", "return int(input())", "EOFError", kin
 # It wants too much
 
 in_function("memory-at-once", "return bytearray(2**40)", kinds=())
-in_function("memory-bit-by-bit", "kept = []\nwhile True: kept.append(bytes(2**20) * 8)", kinds=())
-in_function("memory-of-arrays", "kept = []\nwhile True: kept.append(np.ones((512, 1024)))", kinds=())
+in_function("memory-bit-by-bit", "kept = []\nwhile True: kept.append(bytes(2**20) * 8)", kinds=None)
+in_function("memory-of-arrays", "kept = []\nwhile True: kept.append(np.ones((512, 1024)))", kinds=None)
 in_function("fork-bomb", "import os\nwhile True: os.fork()", "processes")
 in_function("thread-bomb",
     "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(999,)).start()",
@@ -227,7 +227,7 @@ in_cell("signals-others", "import os\nos.kill(os.getppid() or 10**6, 0)\nprint('
 # ---------------------------------------------------------------------------------------------------
 # It wants points for nothing
 
-_WRONG = {
+WRONG = {
     "double": "def double(x):\n    return 0",
     "total": "def total(values):\n    return 0",
     "share": "def share(part, whole):\n    return 0",
@@ -237,7 +237,7 @@ _WRONG = {
 def cheat(name: str, own: str | None, answers: Mapping[str, str] | None = None, *says: str, **more) -> None:
     """Wrong answers, and something that is to make them count."""
     more = {"points": NOTHING, **more}
-    ATTACKS[name] = Attack({**_WRONG, **(answers or {})}, own, says=says, **more)
+    ATTACKS[name] = Attack({**WRONG, **(answers or {})}, own, says=says, **more)
 
 
 _YES = """
@@ -271,8 +271,8 @@ cheat("module-beside-the-notebook", "import sys\nsys.path.insert(0, '')",
     kinds=("shadows-module", "shadows-module"))
 cheat("startup-files-beside-the-notebook", None,
     files={"sitecustomize.py": "raise SystemExit", "ipython_config.py": "c = None", "conftest.py": "x"})
-cheat("always-equal", _YES, {name: f"def {name}(*a):\n    return Yes()" for name in _WRONG})
-cheat("no-functions", None, dict.fromkeys(_WRONG, "pass"))
+cheat("always-equal", _YES, {name: f"def {name}(*a):\n    return Yes()" for name in WRONG})
+cheat("no-functions", None, dict.fromkeys(WRONG, "pass"))
 cheat("numbers-for-functions", None, {"double": "double = 2", "total": "total = 6", "share": "share = 4"})
 cheat("test-in-an-answer", None, {"double": "assert np.allclose(double([1, 2]), [2, 4])\n2"})
 cheat("shows-a-score",
@@ -295,6 +295,12 @@ cheat("reads-the-callers-variables", None,
      "        if 'expected' in frame.f_locals: return frame.f_locals['expected']\n"
      "        frame = frame.f_back"})
 cheat("reads-the-history", "print(In, globals().get('_ih'), get_ipython().user_ns.get('_i'))")
+ATTACKS["points-object"] = Attack(
+    {"share": "class Points:\n    def __rmul__(self, other): return self\n"
+     "    def __round__(self, digits=None): return 'full marks'\n"
+     "def share(part, whole):\n    return Points()"},
+    points=(2.0, 3.0, 0.0), says=("no plain data",),
+)
 _SHARE = "def share(part, whole):\n    return {}"
 for _name, _value, _reason in [
     ("nan", "float('nan')", "nan"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from grading_attacks import ATTACKS, NOTHING, Attack
+from grading_attacks import ATTACKS, NOTHING, WRONG, Attack
 from grading_course import (
     AUTOMATIC,
     FULL,
@@ -71,9 +71,9 @@ class Expected:
     attacks: bool = False
 
 
-def of_fault(name: str, fault: Fault) -> Expected:
-    """What the table of faults promises, in points of this assignment."""
-    points = LOST.get(name, POINTS[fault.becomes])
+def of_fault(name: str, fault: Fault, wrong: bool = False) -> Expected:
+    """What the table of faults promises, in points of this assignment; none for wrong answers."""
+    points = NOTHING if wrong else LOST.get(name, POINTS[fault.becomes])
     return Expected(points, fault.kinds, fault.review, unread=fault.becomes == "unread")
 
 
@@ -88,9 +88,17 @@ def student_of(number: int, fault: str) -> str:
 
 
 FILES = {student_of(number, name): name for number, name in enumerate(FAULTS) if FAULTS[name].works_here}
+# Whoever edits cells and metadata may hope for points: the same again with wrong answers.
+HOPEFUL = {
+    f"wrong-{student}": name
+    for student, name in FILES.items()
+    if FAULTS[name].becomes in ("whole", "runs")
+    and re.search("cell|metadata|grade-id", str(FAULTS[name].kinds))
+}
 EXPECTED = {
     **{student: Expected() for student in HONEST},
     **{student: of_fault(name, FAULTS[name]) for student, name in FILES.items()},
+    **{student: of_fault(name, FAULTS[name], wrong=True) for student, name in HOPEFUL.items()},
     **{name: of_attack(attack) for name, attack in ATTACKS.items()},
 }
 
@@ -133,8 +141,10 @@ def graded(tmp_path_factory, confined) -> Iterator[Class]:
     valid = valid_hand_in(coursedir)
     for student in HONEST:
         hand_in(root, student, valid)
-    for student, name in FILES.items():
-        lay_fault(FAULTS[name], student, valid, root, tmp_path_factory.mktemp("upload"))
+    wrong = with_answers(valid, WRONG)
+    for student, name in {**FILES, **HOPEFUL}.items():
+        made = wrong if student in HOPEFUL else valid
+        lay_fault(FAULTS[name], student, made, root, tmp_path_factory.mktemp("upload"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         places = {"COURSE": str(root), "OUTSIDE": str(outside), "PORT": str(server.getsockname()[1])}
         for name, attack in ATTACKS.items() if confined else ():
@@ -230,7 +240,7 @@ def outputs(graded: Class, student: str) -> list[NotebookNode]:
 
 
 def test_there_are_many_faults():
-    assert len(EXPECTED) > 280
+    assert len(EXPECTED) > 320
 
 
 def test_a_hand_in_gets_exactly_its_outcome(graded, student, expected):
