@@ -43,7 +43,7 @@ CELLS = [
     ),
     (
         "test", "test-column-means", 2,
-        "x = np.array([[1.0, 2.0], [3.0, 6.0]])\nassert np.allclose(column_means(x), [2, 4])\n"
+        "x = np.array([[1.0, 3.0], [3.0, 5.0]])\nassert np.allclose(column_means(x), [2, 4])\n"
         "### BEGIN HIDDEN TESTS\n"
         "assert np.shape(column_means(np.ones((2, 3)))) == (3,), 'one mean for each column'\n"
         "### END HIDDEN TESTS",
