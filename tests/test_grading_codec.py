@@ -112,7 +112,12 @@ class Odd:
     pass
 
 
-@pytest.mark.parametrize("value", [Odd(), [Odd()], {"a": Odd()}, lambda: None, np.ma.ones(2)], ids=str)
+NO_DATA = {
+    "object": Odd(), "list": [Odd()], "dict": {"a": Odd()}, "function": lambda: None, "masked": np.ma.ones(2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NO_DATA.values(), ids=NO_DATA)
 def test_what_is_no_data_is_refused(value):
     with pytest.raises(Unencodable):
         Encoder(no_reference).encode(value)

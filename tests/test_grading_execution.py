@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -282,6 +283,38 @@ def test_a_hidden_test_hands_nothing_on(grade):
         cell("assert stolen is None", "test", "test-g", 1),
     )
     assert grade(source)[0] == {"test-f": 1, "test-g": 1}
+
+
+RECORDS = "seen = []\ndef f(x):\n    seen.append(x)\n    return x"
+HIDDEN = "assert f(1) == 1\n### BEGIN HIDDEN TESTS\nassert f(4711) == 4711\n### END HIDDEN TESTS"
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_what_a_hidden_test_hands_over_is_forgotten(grade, slow):
+    """Unless the cells before take too long to be run again."""
+    source = notebook(
+        cell(RECORDS, "solution", "f"),
+        cell(HIDDEN, "test", "test-f", 1),
+        cell("print(seen)", "solution", "look"),
+        cell("def g():\n    return len(seen)", "solution", "g"),
+        cell("assert g() == 0", "test", "test-g", 1),
+    )
+    limits = replace(QUICK, repeat_seconds=0) if slow else QUICK
+    points, result = grade(source, limits=limits)
+    assert points == {"test-f": 1, "test-g": not slow}
+    assert ("4711" in texts(result.cells["cells"], "look")) is slow
+    assert result.findings == ()
+
+
+def test_what_a_hidden_test_changed_stays_changed(grade):
+    change = "data = [1]\nassert total() == 1\n### BEGIN HIDDEN TESTS\npass\n### END HIDDEN TESTS"
+    source = notebook(
+        cell("data = [5]\ndef total():\n    return sum(data)", "solution", "total"),
+        cell(change, "test", "test-one", 1),
+        cell("seen = total()", "solution", "seen"),
+        cell("assert seen == 1", "test", "test-two", 1),
+    )
+    assert grade(source)[0] == {"test-one": 1, "test-two": 1}
 
 
 def test_helpers_of_locked_cells_serve_both_sides(grade):

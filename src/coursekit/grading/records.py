@@ -37,11 +37,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one hand-in may use; seconds are wall clock, bytes are bytes."""
+    """What one hand-in may use; seconds are wall clock, bytes are bytes.
+
+    repeat_seconds: how long the student's cells may take to be run again after a hidden test.
+    """
 
     call_seconds: float = 10.0
     cell_seconds: float = 60.0
     notebook_seconds: float = 600.0
+    repeat_seconds: float = 20.0
     memory_bytes: int = 4096 * MIB
     processes: int = 64
     scratch_bytes: int = 512 * MIB

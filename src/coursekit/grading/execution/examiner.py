@@ -13,6 +13,7 @@ from typing import Any
 
 from coursekit.checks.engine import Score
 from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
+from coursekit.grading.execution.proxies import is_proxy, reference_of
 from coursekit.grading.execution.remote import Connection, NotStarted, Student, TimeUp, error_output
 from coursekit.grading.execution.shell import Ran, Shell
 from coursekit.grading.gradebook.scoring import score
@@ -40,11 +41,14 @@ class Examiner:
         self._instructor = Instructor(job.source)
         self._student = Student(start, job.limits)
         self._student.pending, self._student.show = self._pending, self._show
+        self._student.renewed = self._send_again
         self._end = time.monotonic() + job.limits.notebook_seconds
         self._done: set[int] = set()
         self._tools: set[str] = set()
         self._tested: set[str] = set()
         self._shared: dict[str, Any] = {}
+        self._sent: set[str] = set()
+        self._knows_hidden = False
         self._scores: dict[str, CellScore] = {}
         self._findings: list[Finding] = []
         shell.recorder.limit = job.limits.output_bytes
@@ -75,6 +79,9 @@ class Examiner:
         name = str(mark.get("grade_id") or f"number-{number + 1}")
         began, lost = time.monotonic(), len(self._student.lost)
         self._student.deadline = min(self._end, began + self._job.limits.cell_seconds)
+        hidden = _is_test(cell) and bool(HIDDEN.search(cell["source"]))
+        if self._knows_hidden and not hidden:
+            self._forget_hidden()
         if began >= self._end:
             self._skip(cell, mark, name)
         elif not _is_test(cell):
@@ -83,6 +90,7 @@ class Examiner:
                 self._by_hand(cell)
         else:
             ran = self._there(cell, name) if SAME_PROCESS in _tags(cell) else self._test(cell, name, later)
+            self._knows_hidden = self._knows_hidden or hidden
             cell["outputs"] = ran.outputs
             self._scores[name] = _scored(cell, mark, ran, time.monotonic() - began)
         cell["execution_count"] = None if began >= self._end else number + 1
@@ -90,6 +98,13 @@ class Examiner:
             Finding("process-ended", f"the student's process ended: {reason}", cell=name, stage="run")
             for reason in self._student.lost[lost:]
         ]
+
+    def _forget_hidden(self) -> None:
+        """Let no later cell show what a hidden test handed to the student's functions."""
+        held = (self._shell.user_ns.get(name) for name in self._tested)
+        if not any(is_proxy(value) and reference_of(value).name is None for value in held):
+            self._student.forget()
+        self._knows_hidden = False
 
     def _skip(self, cell: dict[str, Any], mark: dict[str, Any], name: str) -> None:
         text = OUT_OF_TIME.format(seconds=self._job.limits.notebook_seconds)
@@ -166,10 +181,15 @@ class Examiner:
         here = self._shell.user_ns
         now = {name: here.get(name, _GONE) for name in self._shared}
         changed = {name: value for name, value in now.items() if value is not self._shared[name]}
+        self._sent |= changed.keys()
         deleted = [name for name, value in changed.items() if value is _GONE]
         self._shared.update(changed)
         sent = {name: value for name, value in changed.items() if value is not _GONE}
         return {name: value for name, value in sent.items() if self._student.can_send(value)}, deleted
+
+    def _send_again(self) -> None:
+        """A new process has not heard what a test bound or deleted in the old one."""
+        self._shared.update(dict.fromkeys(self._sent, _NOT_SENT))
 
     def _give(self, source: str, later: list[dict[str, Any]]) -> None:
         """Hand on to the student's later cells what they use and the visible part of a test binds."""

@@ -48,10 +48,11 @@ class TimeUp(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A request that a new life of the process must hear again."""
+    """A request that a new life of the process must hear again; seconds: how long it took."""
 
     source: str
     cell: str
+    seconds: float
 
 
 class Student:
@@ -72,6 +73,7 @@ class Student:
         self.deadline: float | None = None
         self.pending: Callable[[], tuple[dict[str, Any], list[str]]] = lambda: ({}, [])
         self.show: Callable[[list[dict[str, Any]]], None] = lambda outputs: None
+        self.renewed: Callable[[], None] = lambda: None
         self._start, self._limits = start, limits
         self._connection: Connection | None = None
         self._history: list[Request] = []
@@ -87,14 +89,20 @@ class Student:
     def run(self, source: str, cell: str) -> tuple[list[dict[str, Any]], bool]:
         """Run a cell of the student's; its outputs, and whether it got to its end."""
         _remember_lines(source, cell)
+        began = time.monotonic()
         try:
             message = {"do": "run", "source": source, "cell": cell}
             reply, _ = self._ask(message, seconds=self._limits.cell_seconds)
             outputs = [_checked(output) for output in self._learn(reply)]
         except (ProcessEnded, TimeUp, NotStarted, BadData) as error:
             return [error_output(type(error).__name__, str(error))], False
-        self._history.append(Request(source, cell))
+        self._history.append(Request(source, cell, time.monotonic() - began))
         return outputs, bool(reply.get("success"))
+
+    def forget(self) -> None:
+        """Go on in a new process, which remembers the cells but no call, unless they took too long."""
+        if sum(request.seconds for request in self._history) <= self._limits.repeat_seconds:
+            self.end()
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -119,6 +127,8 @@ class Student:
                 message = {"do": "run", "source": request.source, "cell": request.cell}
                 reply, _ = self._exchange(message, [], self._limits.cell_seconds)
                 self._learn(reply)
+            if self.generation > 1:
+                self.renewed()
         return self._connection.channel
 
     def _begin(self) -> Connection:
