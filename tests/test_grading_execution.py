@@ -176,6 +176,58 @@ def test_arguments_changed_in_place_are_seen(grade):
     assert grade(function_task(test, solution))[0] == {"test-f": 1}
 
 
+STREAMS = {
+    "numpy": (
+        "def f():\n    return np.random.rand()",
+        "np.random.seed(3)\na = f()\nnp.random.seed(3)\nassert a == np.random.rand()",
+    ),
+    "random": (
+        "import random\ndef f():\n    return random.random()",
+        "import random\nrandom.seed(3)\na = f(), random.random()\nrandom.seed(3)\nassert a == (f(), f())",
+    ),
+    "torch": (
+        "import torch\ndef f():\n    return torch.rand(2)",
+        "import torch\ntorch.manual_seed(3)\na = f()\ntorch.manual_seed(3)\n"
+        "assert torch.equal(a, torch.rand(2))",
+    ),
+    "a cell": (
+        "np.random.seed(5)\ndef f():\n    return 0",
+        "a = np.random.rand()\nnp.random.seed(5)\nassert a == np.random.rand()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("solution", "test"), STREAMS.values(), ids=STREAMS)
+def test_both_processes_draw_from_one_stream(grade, solution, test):
+    assert grade(function_task(test, f"import numpy as np\n{solution}"))[0] == {"test-f": 1}
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "a = [1]\nassert f(a) is a and f([a])[0] is a",
+        "a = np.ones(2)\nassert f(a) is a and f(a + 0) is not a",
+        "a = {}\nassert f((a, 1))[0] is a",
+        "data = [3]\na = [1]\nassert f(a) is a and a == [1]",
+    ],
+)
+def test_an_argument_that_comes_back_is_the_same_object(grade, test):
+    assert grade(function_task(test, "data = [0]\ndef f(x):\n    return x"))[0] == {"test-f": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "test"),
+    [
+        ("Stack([1, 2])", "assert f() == [1, 2] and [1, 2] == f() and f() != [1] and f() + [3] == [1, 2, 3]"),
+        ("Metre(2.5)", "assert f() == 2.5 and f() < 3 and abs(f() - 2.5) < 1e-9 and 1 + f() == 3.5"),
+    ],
+    ids=["list", "float"],
+)  # fmt: skip
+def test_data_of_a_class_of_the_students_own_compares_as_what_it_extends(grade, value, test):
+    solution = f"class Stack(list): pass\nclass Metre(float): pass\ndef f():\n    return {value}"
+    assert grade(function_task(test, solution))[0] == {"test-f": 1}
+
+
 def test_a_function_of_the_test_can_be_handed_over(grade):
     solution = "def f(g, x):\n    return g(x) + g(x + 1)"
     test = "assert f(lambda x: 10 * x, 1) == 30\nassert f(np.sqrt, 0) == 1"

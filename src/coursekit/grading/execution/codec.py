@@ -34,11 +34,13 @@ class Encoder:
 
     reference: gives a node for an object that is no data, or raises Unencodable.
     mutables: the originals of everything that could be changed in place, in the order of the message.
+    arguments: by id, the numbers of objects that the other side has sent and means by them.
     """
 
     def __init__(self, reference: Callable[[Any], list]) -> None:
         self.buffers: list[Any] = []
         self.mutables: list[Any] = []
+        self.arguments: dict[int, int] = {}
         self._reference = reference
 
     def encode(self, value: Any, depth: int = 0) -> Any:
@@ -50,6 +52,8 @@ class Encoder:
             return ["int", hex(value)]
         if value is None or kind in (bool, int, float, str):
             return value
+        if id(value) in self.arguments:
+            return ["argument", self.arguments[id(value)]]
         encode = _ENCODERS.get(kind) or self._by_library(value)
         if encode is None:
             return self._reference(value)

@@ -205,11 +205,23 @@ def _method(name: str) -> Callable:
             if not self._made and not all(isinstance(value, Handle) for value in args):
                 if name in ("eq", "ne") and args[0] is None:
                     return name == "ne"
-                raise TypeError(REFUSED.format(name=type(self).__name__))
+                return getattr(_plain(self), f"__{name}__")(*args)
             return self._student.operate(self._remote, name, *args)
 
     method.__name__ = f"__{name}__"
     return method
+
+
+def _plain(handle: Handle) -> Any:
+    """The data in an object whose class extends a kind of data; TypeError where there is none to compare."""
+    kind = type(handle).__name__
+    try:
+        plain = handle._student.operate(handle._remote, "plain")
+    except TypeError:
+        raise TypeError(REFUSED.format(name=kind)) from None
+    if is_proxy(plain):
+        raise TypeError(REFUSED.format(name=kind))
+    return plain
 
 
 _METHODS = {*_VERDICTS, *_ARITHMETIC, *_FREE}

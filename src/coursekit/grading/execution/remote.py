@@ -17,6 +17,7 @@ import numpy as np
 from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
 from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable, type_name
 from coursekit.grading.execution.proxies import Proxies, Reference, RemoteWatch, reference_of
+from coursekit.grading.execution.randomness import Streams
 from coursekit.grading.execution.shell import is_storable, storable_metadata
 from coursekit.grading.records import Limits
 
@@ -79,6 +80,7 @@ class Student:
         self._history: list[Request] = []
         self._proxies = Proxies(self)
         self._callbacks: list[Callable] = []
+        self._streams = Streams()
 
     def watch(self, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> RemoteWatch:
         """A watch over the calls of a check."""
@@ -173,7 +175,7 @@ class Student:
             "watch": self.watching.spec if self.watching else None,
         }
         reply, buffers = self._ask(message, encoder)
-        decoder = Decoder(buffers, self._dereference)
+        decoder = Decoder(buffers, lambda node: self._of_call(node, encoder))
         self.show([_checked(output) for output in reply.get("outputs", [])])
         if self.watching and reply.get("used"):
             self.watching.used = self.watching.used or str(reply["used"])
@@ -182,6 +184,12 @@ class Student:
         if "error" in reply:
             raise self._proxies.exception(reply["error"])
         return self._with_graphs(decoder.decode(_bare(reply["value"])), reply["value"], encoder.mutables)
+
+    def _of_call(self, node: list, encoder: _Outgoing) -> Any:
+        """What a node of a call's reply refers to: one of its arguments, or something of the student's."""
+        if node[0] == "argument":
+            return encoder.mutables[node[1]]
+        return self._dereference(node)
 
     def _current(self, reference: Reference) -> int:
         """The number of an object now; after a new start, that of what has its name."""
@@ -260,10 +268,17 @@ class Student:
         self._ensure()
         encoder = encoder or _Outgoing(self)
         values, deleted = self.pending()
+        beside = encoder.beside()
         if values or deleted:
-            message["set"] = {name: encoder.encode(value) for name, value in values.items()}
+            message["set"] = {name: beside.encode(value) for name, value in values.items()}
             message["delete"] = deleted
-        return self._exchange(message, encoder.finish(message), seconds or self._limits.call_seconds)
+        if news := self._streams.news():
+            message["random"] = beside.encode(news)
+        seconds = seconds or self._limits.call_seconds
+        reply, buffers = self._exchange(message, encoder.finish(message), seconds)
+        if "random" in reply:
+            self._streams.adopt(Decoder(buffers, self._dereference).decode(reply["random"]))
+        return reply, buffers
 
     def _exchange(
         self, message: dict[str, Any], buffers: list[Any], seconds: float
@@ -324,12 +339,19 @@ class _Outgoing(Encoder):
 
     def __init__(self, student: Student) -> None:
         super().__init__(lambda value: student.reference(value, self))
+        self._student = student
         self._pickled: list[Any] = []
 
     def pickle(self, value: Any) -> list:
         """The node of an object that is pickled beside the message, together with the others."""
         self._pickled.append(value)
         return ["pickled", len(self._pickled) - 1]
+
+    def beside(self) -> _Outgoing:
+        """An encoder of further values of the same message, which no call is given."""
+        other = _Outgoing(self._student)
+        other.buffers, other._pickled = self.buffers, self._pickled
+        return other
 
     def finish(self, message: dict[str, Any]) -> list[Any]:
         """The buffers of the message; Unencodable where an object cannot be pickled."""

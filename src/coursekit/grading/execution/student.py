@@ -22,6 +22,7 @@ import numpy as np
 from coursekit.grading.execution import surroundings
 from coursekit.grading.execution.channel import Channel, ChannelClosed
 from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable, type_name
+from coursekit.grading.execution.randomness import Streams
 from coursekit.grading.execution.shell import Shell, Stream
 
 FUNCTIONS = (
@@ -48,6 +49,7 @@ class Agent:
         self._channel, self._shell, self._process = channel, shell, os.getpid()
         self._graphs: dict[int, tuple[Any, list[Any]]] = {}
         self._printed = _redirect_descriptors()
+        self._streams = Streams()
 
     def serve(self) -> None:
         """Answer requests; returns never, ChannelClosed ends it."""
@@ -56,14 +58,18 @@ class Agent:
 
     def _answer(self, request: dict[str, Any], buffers: list[bytearray]) -> None:
         decoder, encoder = Decoder(buffers, self._dereference), Encoder(self._reference)
+        beside = Decoder(buffers, self._dereference)
         self._pickled = pickle.loads(buffers[-1]) if request.get("pickled") else ()
-        self._synchronise(request.get("set", {}), request.get("delete", ()), decoder)
+        self._streams.adopt(beside.decode(request["random"]) if "random" in request else ())
+        self._synchronise(request.get("set", {}), request.get("delete", ()), beside)
         try:
             reply = getattr(self, f"_do_{request['do']}")(request, decoder, encoder)
         except Exception as error:  # the student's objects may do anything when they are looked at
             encoder, reply = Encoder(self._reference), {"failed": f"{type(error).__name__}: {_text(error)}"}
         if os.getpid() != self._process:  # a fork in the student's code: only the original answers
             os._exit(0)
+        if news := self._streams.news():
+            reply["random"] = encoder.encode(news)
         self._channel.send(reply, encoder.buffers)
 
     def _synchronise(self, values: dict[str, Any], deleted: list[str], decoder: Decoder) -> None:
@@ -102,7 +108,9 @@ class Agent:
             except BaseException as error:  # whatever the student raises is an answer
                 reply["error"] = self._describe(error, encoder)
             else:
+                encoder.arguments = {id(one): number for number, one in enumerate(values)}
                 reply["value"] = self._node(encoder, value, decoder.mutables)
+                encoder.arguments = {}
         reply["changed"] = [
             [number, self._state(encoder, value)]
             for number, (value, copy) in enumerate(zip(values, copies, strict=True))
@@ -284,12 +292,23 @@ def _special(name: str) -> Callable:
     """The operation behind a special method."""
     simple = {
         "len": len, "iter": iter, "next": next, "bool": bool, "int": int, "float": float, "hash": hash,
-        "str": str, "repr": repr, "abs": abs, "array": np.asarray, "round": round,
+        "str": str, "repr": repr, "abs": abs, "array": np.asarray, "round": round, "plain": _plain_base,
         "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
         "contains": operator.contains, "index": operator.index, "neg": operator.neg, "pos": operator.pos,
         "invert": operator.invert, "dir": dir,
     }  # fmt: skip
     return simple.get(name) or (lambda value, *arguments: getattr(value, f"__{name}__")(*arguments))
+
+
+def _plain_base(value: Any) -> Any:
+    """The plain data in an object of a class that extends a kind of data; TypeError if it extends none."""
+    kinds = (list, tuple, dict, set, frozenset, str, bytes, int, float, complex)
+    if isinstance(value, np.ndarray):
+        return np.array(value, subok=False)
+    base = next((kind for kind in kinds if isinstance(value, kind)), None)
+    if base is None:
+        raise TypeError(f"{type(value).__name__} extends no kind of data")
+    return base(value)
 
 
 def _defines(kind: type, name: str) -> bool:
