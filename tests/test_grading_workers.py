@@ -288,3 +288,10 @@ def test_elsewhere_a_plain_line_comes_every_few_seconds():
         progress.skip()
         progress.step(review=True)
     assert stream.getvalue() == "2 of 6 hand-ins done, 0 need review, 0.33 a second, 0:12 left\n"
+
+
+def test_an_encrypted_scheduler_without_certificates_is_an_error():
+    pytest.importorskip("distributed")
+    with pytest.raises(WorkersError, match="tls://127.0.0.1:9 asks for certificates"):
+        with DaskWorkers("tls://127.0.0.1:9", PretenderRecipe(), connect_seconds=0.5):
+            pass

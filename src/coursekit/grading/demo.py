@@ -1,4 +1,4 @@
-"""A small made-up class, graded with nothing but stock nbgrader: `coursekit demo`.
+"""A small made-up class, graded with nbgrader's own commands: `coursekit demo`.
 
 The class lives in a course folder of its own, with its own gradebook.
 """
@@ -115,7 +115,7 @@ def submit(notebooks: Mapping[str, NotebookNode], slug: str, course: Path) -> No
 
 
 def nbgrader(course: Path, *arguments: str) -> str:
-    """Run one stock nbgrader command at the root of a course; RuntimeError with its log if it fails."""
+    """Run one of nbgrader's commands at the root of a course; RuntimeError with its log if it fails."""
     command = [sys.executable, "-m", "nbgrader", *arguments]
     done = subprocess.run(command, cwd=course, env=_environment(), capture_output=True, encoding="utf-8")
     if done.returncode:
@@ -129,7 +129,7 @@ def _environment() -> dict[str, str]:
 
 
 def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
-    """Make the class, grade it with stock commands, print its grades and where the feedback lies."""
+    """Make the class, grade it with nbgrader's commands, print its grades and where the feedback lies."""
     make_course(root, folder, slugs)
     for slug in slugs:
         nbgrader(folder, "generate_assignment", slug)
@@ -187,7 +187,7 @@ def table(slug: str, rows: Iterable[Grade]) -> str:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add `demo` to a command line."""
-    text = "grade a small made-up class with stock nbgrader"
+    text = "grade a small made-up class with nbgrader's commands"
     parser = commands.add_parser("demo", help=text, description=text)
     parser.add_argument("--folder", type=Path, default=Path("demo"), help="where the class is made (./demo)")
     parser.set_defaults(run=lambda options: _demo(Path.cwd(), options.folder.absolute()))

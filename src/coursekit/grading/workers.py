@@ -372,11 +372,16 @@ class DaskWorkers:
 
 def _connect(address: str, seconds: float) -> Client:
     try:
-        from distributed import Client
+        from distributed import Client, Security
     except ImportError:
         raise WorkersError(
             "a scheduler needs dask.distributed; install it with `pip install coursekit[cluster]`"
         ) from None
+    if address.startswith("tls://") and not Security().get_connection_args("client").get("ssl_context"):
+        raise WorkersError(
+            f"{address} asks for certificates, and dask's configuration names none; name a file such as "
+            "deploy/tls/dask.yaml in DASK_CONFIG"
+        )
     try:
         where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
         return Client(**where, timeout=seconds, set_as_default=False)
