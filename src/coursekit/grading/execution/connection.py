@@ -31,6 +31,8 @@ def lay_out(files: dict[str, bytes], folder: Path) -> None:
 class StudentZygote:
     """The way from an examiner's process to the zygote of the students' processes.
 
+    The examiner's process works in the folder of the last process that was started.
+
     control: socket that the zygote listens on.   scratch: folder in which each process gets its own.
     """
 
@@ -52,6 +54,7 @@ class StudentZygote:
             socket.send_fds(control, [json.dumps(order).encode()], [theirs.fileno(), keeper.fileno()])
         theirs.close(), keeper.close()
         connection = StudentConnection(ours, watch, folder, self._job.limits.message_bytes)
+        os.chdir(folder)
         self.protection = connection.started.get("protection", ())
         return connection
 
@@ -86,6 +89,7 @@ class StudentConnection:
         except OSError:
             pass
         self._watch.close()
+        os.chdir(self._folder.parent)
         remove(self._folder)
         return message
 
@@ -110,7 +114,11 @@ class Containers:
         policy = sandbox.Policy(folder, limits=self._job.limits, gpu=self._job.gpu)
         arguments = ["-m", "coursekit.grading.execution.student", self._job.execution]
         try:
-            return ContainerConnection(container.start(self._image, policy, arguments), folder, self._job)
+            connection = ContainerConnection(
+                container.start(self._image, policy, arguments), folder, self._job
+            )
+            os.chdir(folder)
+            return connection
         except (RuntimeError, ChannelClosed, ReplyLate) as error:
             raise OSError(str(error)) from error
 
@@ -135,5 +143,6 @@ class ContainerConnection:
         self._running.wait()
         self._running.stdin.close()
         self._running.stdout.close()
+        os.chdir(self._folder.parent)
         remove(self._folder)
         return message

@@ -88,6 +88,13 @@ class Student:
 
     # ---- Cells
 
+    def begin(self) -> None:
+        """Have a process, and with it a folder to work in, before the first cell."""
+        try:
+            self._ensure()
+        except NotStarted:  # which is what `broken` says from now on
+            pass
+
     def run(self, source: str, cell: str) -> tuple[list[dict[str, Any]], bool]:
         """Run a cell of the student's; its outputs, and whether it got to its end."""
         _remember_lines(source, cell)
@@ -123,7 +130,7 @@ class Student:
         if self.broken:
             raise NotStarted(self.broken)
         if self._connection is None:
-            self._connection = self._begin()
+            self._connection = self._started()
             self.generation += 1
             for request in self._history:
                 message = {"do": "run", "source": request.source, "cell": request.cell}
@@ -133,7 +140,7 @@ class Student:
                 self.renewed()
         return self._connection.channel
 
-    def _begin(self) -> Connection:
+    def _started(self) -> Connection:
         try:
             return self._start()
         except OSError as error:

@@ -30,8 +30,8 @@ except ImportError:  # Windows
     resource = None
 
 __all__ = [
-    "Policy", "Protection", "Unprotected", "default_readable", "enter", "environment", "keep", "prepare",
-    "protection",
+    "Policy", "Protection", "Unprotected", "confine_files", "default_readable", "enter", "environment",
+    "keep", "prepare", "protection",
 ]  # fmt: skip
 
 DESCRIPTORS = 256  # open files that a process may have
@@ -275,6 +275,17 @@ def enter(policy: Policy) -> None:
     Raises Unprotected if a layer that `protection` promises cannot be set up.
     """
     _confine(policy, protection())
+
+
+def confine_files(writable: Path, readable: Iterable[Path] = ()) -> None:
+    """Let the calling process, which is trusted, write in one folder alone: it may be led astray by links.
+
+    Does nothing where the machine has no Landlock.
+    """
+    if version := protection().landlock:
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        shared = rules(tuple(readable), (), True)
+        landlock.restrict((*shared, *own_rules(writable, False)), version)
 
 
 def _confine(policy: Policy, held: Protection, keep: tuple[int, ...] = ()) -> None:

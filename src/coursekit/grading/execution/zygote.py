@@ -17,7 +17,6 @@ import random
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,6 @@ from coursekit.grading.execution.connection import (
     START_SECONDS,
     Containers,
     StudentZygote,
-    lay_out,
 )
 from coursekit.grading.execution.remote import NotStarted
 from coursekit.grading.execution.scratch import remove
@@ -52,6 +50,7 @@ def main() -> None:
         os.close(students)
         _die_with_parent()
         load(filter(_is_secret, modules))
+        sandbox.prepare(_examiners_files(), gpu=True)
         _fork_for_each(examiners, lambda data, ends: _examine(shell, ends, for_examiners))
         os._exit(0)
     os.close(for_examiners)
@@ -163,15 +162,18 @@ def _examine(shell: Shell, ends: list[int], students: int) -> None:
         os.environ["COURSEKIT_CHECK_SEED"] = job.seed
     scratch, image = Path(message["scratch"]), message["image"]
     processes = Containers(image, job, scratch) if image else StudentZygote(students, job, scratch)
-    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
-        lay_out(job.files, Path(folder))
-        os.chdir(folder)
-        try:
-            reply = asdict(examiner.examine(job, processes.start, shell))
-        except NotStarted as error:
-            reply = {"failed": str(error)}
-        os.chdir("/")
+    if not image:  # tests work in the student's folder, where a link may lie in wait
+        sandbox.confine_files(scratch, _examiners_files())
+    try:
+        reply = asdict(examiner.examine(job, processes.start, shell))
+    except NotStarted as error:
+        reply = {"failed": str(error)}
     channel.send({**reply, "protection": list(processes.protection)})
+
+
+def _examiners_files() -> tuple[Path, ...]:
+    """What an examiner's process may read beyond what Python needs: the data sets, and modules anywhere."""
+    return (*readable(), *(Path(entry).absolute() for entry in sys.path if entry))
 
 
 def _die_with_parent() -> None:
