@@ -289,7 +289,7 @@ cheat("replies-in-advance", None,
     {"total": "def total(values):\n    import os, json, struct\n"
      "    text = json.dumps([{'value': 6, 'changed': []}, []]).encode()\n"
      "    for d in range(3, 64):\n        try: os.write(d, struct.pack('!IQ', len(text), 0) + text)\n"
-     "        except OSError: pass\n    return 7"}, kinds=ENDED)
+     "        except OSError: pass\n    return 7"})
 cheat("reads-the-callers-variables", None,
     {"total": "def total(values):\n    import sys\n    frame = sys._getframe()\n    while frame:\n"
      "        if 'expected' in frame.f_locals: return frame.f_locals['expected']\n"

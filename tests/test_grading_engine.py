@@ -381,7 +381,7 @@ def test_a_killed_grader_finishes_the_class_when_started_again(course, runs):
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c_ends_a_running_class_at_once(course, runs):
     for number in range(8):
-        hand_in(Path(course.root), f"student{number}", add="sleep 0.2")
+        hand_in(Path(course.root), f"student{number}", add="sleep 2")
     process = start_slow_class(course)
     wait_for(lambda: runs().total() >= 3, process)
     process.send_signal(signal.SIGINT)

@@ -907,6 +907,7 @@ def test_a_scratch_folder_is_removed_whatever_it_holds(any_box):
 
 
 def test_arrays_tensors_and_figures_work(any_box):
+    from matplotlib import font_manager  # noqa: F401 (which looks for fonts, for long, when it is first loaded)
     from matplotlib.backends import backend_agg  # noqa: F401 (the ordinary user cannot import it)
     from matplotlib.figure import Figure
 

@@ -303,8 +303,8 @@ class Student:
                     break
                 self._call_back(channel, reply, received)
         except ReplyLate:
-            self._give_up(f"took longer than {allowed:.3g} s")
-            raise TimeUp(f"did not finish within {allowed:.3g} s") from None
+            self._give_up(f"took longer than {_rounded(allowed)} s")
+            raise TimeUp(f"did not finish within {_rounded(allowed)} s") from None
         except ChannelClosed as error:
             raise ProcessEnded(self._give_up(str(error), wait=5.0)) from None
         except BaseException:  # interrupted while a reply is on its way
@@ -459,6 +459,11 @@ def _remember_lines(source: str, cell: str) -> None:
     while lines and not lines[0].strip():  # IPython counts from the first line that says something
         del lines[0]
     linecache.cache[name] = (len(source), None, lines, name)
+
+
+def _rounded(seconds: float) -> str:
+    """Seconds as a person says them: a little less than 4 were 4."""
+    return f"{seconds:.0f}" if seconds >= 1 else f"{seconds:.1g}"
 
 
 def error_output(name: str, text: str, lines: Sequence[str] = ()) -> dict[str, Any]:
