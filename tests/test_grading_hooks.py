@@ -272,7 +272,7 @@ def test_a_validation_that_the_engine_cannot_do_runs_in_a_kernel(installed, tmp_
     monkeypatch.setattr(hooks, "_stock_preprocess", lambda validator, nb: stock.append(nb) or nb)
     validated(tmp_path, {})
     assert len(stock) == 1
-    assert "this system cannot fork processes: it runs in a kernel" in caplog.text
+    assert "this system is not Linux: it runs in a kernel" in caplog.text
 
 
 # ---- Really

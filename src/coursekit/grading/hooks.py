@@ -7,6 +7,7 @@ this module, so that it imports the engine only when it is wanted.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Collection
 from datetime import datetime
 from difflib import get_close_matches
@@ -47,7 +48,7 @@ def install() -> None:
 
 
 def _runs_here() -> bool:
-    return hasattr(os, "fork")  # Windows has none
+    return sys.platform == "linux"
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ def autograde(converter: Autograde) -> None:
     if not Execute(parent=converter).enabled:
         return _grade_with_stock(converter, "Execute.enabled is false")
     if not _runs_here():
-        return _grade_with_stock(converter, "this system cannot fork processes")
+        return _grade_with_stock(converter, "this system is not Linux")
     try:
         result = grade(converter)
     except ForeignKernel as error:
@@ -194,7 +195,7 @@ def run_for_validation(validator: Validator, notebook: NotebookNode) -> Notebook
     if not is_python(notebook.metadata.get("kernelspec", {}), notebook):
         reason = "the notebook is not for Python"
     elif not _runs_here():
-        reason = "this system cannot fork processes"
+        reason = "this system is not Linux"
     else:
         notebook, _ = CheckCellMetadata(parent=validator).preprocess(notebook, {})
         notebook, _ = ClearOutput(parent=validator).preprocess(notebook, {})
