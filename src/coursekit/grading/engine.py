@@ -31,7 +31,8 @@ from coursekit.grading.handin.arrival import arrivals
 from coursekit.grading.handin.reading import Unreadable, read_bytes
 from coursekit.grading.handin.reconcile import Source, reconcile
 from coursekit.grading.progress import SILENT, Progress
-from coursekit.grading.records import MIB, Finding, Job, Limits, Outcome, Submission
+from coursekit.grading.records import MIB, Finding, Job, Limits, Outcome, Result, Submission
+from coursekit.grading.rehearsal import failed_tests, passed, tagged
 from coursekit.grading.reports.page import counted
 from coursekit.grading.state import CourseError, only_grader, seed
 from coursekit.grading.workers import DaskWorkers, LocalWorkers, Recipe
@@ -251,6 +252,7 @@ class _Class:
         self._seed = seed(Path(coursedir.root), assignment)
         self._done = ledger.fingerprints(assignment)
         self._open: dict[str, _HandIn] = {}
+        self._with_student: dict[str, set[str]] = {}
         self._ledger_failures = 0
         self._result = ClassResult(assignment)
 
@@ -280,12 +282,35 @@ class _Class:
             first = next(jobs, None)
             if first is not None:  # nothing need be started for nothing
                 with self._grader.open_workers(self._sources) as workers:
-                    for job, answer in workers.map(itertools.chain([first], jobs)):
+                    self._rehearse(workers)
+                    for job, answer in workers.map(map(self._placed, itertools.chain([first], jobs))):
                         self._take(job, answer)
         except KeyboardInterrupt:
             raise GradingStopped(self._how_to_go_on()) from None
         self._result.seconds = time.monotonic() - began
         return self._result
+
+    def _rehearse(self, workers: LocalWorkers | DaskWorkers) -> None:
+        """Find the tests that the instructor's own solution passes in the student's process alone."""
+        own = {name: reconcile(source.notebook, source).notebook for name, source in self._sources.items()}
+        jobs = [self._job("", name, notebook, {}) for name, notebook in own.items()]
+        failing = {
+            job.notebook: failed_tests(answer)
+            for job, answer in workers.map(iter(jobs))
+            if isinstance(answer, Result)
+        }
+        again = [tagged(job, failing[job.notebook]) for job in jobs if failing.get(job.notebook)]
+        for job, answer in workers.map(iter(again)):
+            if isinstance(answer, Result):
+                self._with_student[job.notebook] = passed(answer, failing[job.notebook])
+        for name, tests in self._with_student.items():
+            for test in sorted(tests):
+                text = f"{UNPROTECTED}: the test {test} of {name} believes the student's process"
+                self._log.warning("%s: the solution does not pass it in two processes", text)
+                self._result.gaps.add(text)
+
+    def _placed(self, job: Job) -> Job:
+        return tagged(job, self._with_student.get(job.notebook, ()))
 
     def _how_to_go_on(self) -> str:
         done = self._result.graded + self._result.skipped
@@ -352,13 +377,16 @@ class _Class:
         if submission.notebooks.get(name) is None:
             return None
         hand_in.waiting.add(name)
+        return self._job(submission.student, name, reconciled.notebook, hand_in.files)
+
+    def _job(self, student: str, name: str, notebook: NotebookNode, files: Mapping[str, bytes]) -> Job:
         return Job(
-            submission.student,
+            student,
             self._assignment,
             name,
-            cells=plain(reconciled.notebook),
-            source=plain(source.notebook),
-            files=hand_in.files,
+            cells=plain(notebook),
+            source=plain(self._sources[name].notebook),
+            files={**files, **self.given},
             limits=self._limits,
             seed=self._seed,
             gpu=self._assignment in self._grader.gpu,

@@ -213,12 +213,16 @@ run_for_validation.stock = _stock_preprocess
 def _run_here(validator: Validator, notebook: NotebookNode) -> Result:
     from coursekit.grading.engine import Grader, plain
     from coursekit.grading.records import Job
+    from coursekit.grading.rehearsal import failed_tests, tagged
     from coursekit.grading.workers import lease
 
     grader, cells = Grader(parent=validator), plain(notebook)
     job = Job("", "", "", cells, cells, _files_beside(validator), grader.limits(), execution="validate")
     with lease(grader.executor_for([cells])) as executor:
-        return executor.run(job)
+        result = executor.run(job)
+        failing = failed_tests(result)
+        # There is no solution to rehearse with: a test that needs the student's process gets it.
+        return executor.run(tagged(job, failing)) if failing else result
 
 
 def _files_beside(validator: Validator) -> dict[str, bytes]:

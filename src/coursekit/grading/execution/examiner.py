@@ -125,7 +125,8 @@ class Examiner:
 
     def _there(self, cell: dict[str, Any], name: str) -> Ran:
         """Run a test in the student's process, as its tag asks."""
-        outputs, success = self._student.run(cell["source"], name)
+        hidden = bool(HIDDEN.search(cell["source"]))
+        outputs, success = self._student.run(cell["source"], name, again=not hidden)
         results = [o["data"].get("text/plain") for o in outputs if o["output_type"] == "execute_result"]
         return Ran(outputs, [_number(text) for text in results], success)
 
@@ -199,7 +200,11 @@ class Examiner:
         wanted = binds - self._student.names
         if not wanted:
             return
-        theirs = [cell["source"] for cell in later if cell["cell_type"] == "code" and not _is_test(cell)]
+        theirs = [
+            cell["source"]
+            for cell in later
+            if cell["cell_type"] == "code" and (not _is_test(cell) or SAME_PROCESS in _tags(cell))
+        ]
         for name in wanted.intersection(*[set().union(*map(used, theirs))]) & self._shell.user_ns.keys():
             self._shared[name] = _NOT_SENT
 

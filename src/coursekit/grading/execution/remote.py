@@ -95,8 +95,11 @@ class Student:
         except NotStarted:  # which is what `broken` says from now on
             pass
 
-    def run(self, source: str, cell: str) -> tuple[list[dict[str, Any]], bool]:
-        """Run a cell of the student's; its outputs, and whether it got to its end."""
+    def run(self, source: str, cell: str, again: bool = True) -> tuple[list[dict[str, Any]], bool]:
+        """Run a cell of the student's; its outputs, and whether it got to its end.
+
+        again: whether a new life of the process is to run it too.
+        """
         _remember_lines(source, cell)
         began = time.monotonic()
         try:
@@ -105,7 +108,8 @@ class Student:
             outputs = [_checked(output) for output in self._learn(reply)]
         except (ProcessEnded, TimeUp, NotStarted, BadData) as error:
             return [error_output(type(error).__name__, str(error))], False
-        self._history.append(Request(source, cell, time.monotonic() - began))
+        if again:
+            self._history.append(Request(source, cell, time.monotonic() - began))
         return outputs, bool(reply.get("success"))
 
     def forget(self) -> None:

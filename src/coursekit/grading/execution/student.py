@@ -411,6 +411,7 @@ def _redirect_descriptors() -> Callable[[], list[dict[str, Any]]]:
 
 def serve(channel: Channel) -> None:
     """Be the student's process on this channel, with the shell that the process has."""
+    sys.path.append(os.getcwd())  # modules beside the notebook, which shadow no others
     Agent(channel, Shell.instance()).serve()
 
 
