@@ -109,7 +109,7 @@ in_cell("atexit-that-never-ends", "import atexit\n@atexit.register\ndef stay():\
 in_cell("waits-at-deletion",
     "class Sticky:\n    def __del__(self):\n        while True: pass\nsticky = Sticky()")
 in_cell("asks-for-input", "name = input('Your name? ')", "Error")
-in_function("asks-for-input-in-function", "return int(input())", "EOFError", kinds=())
+in_function("asks-for-input-in-function", "return int(input())", "an error", kinds=())
 
 # ---------------------------------------------------------------------------------------------------
 # It wants too much

@@ -19,6 +19,7 @@ import torch
 from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
 from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable
 from coursekit.grading.execution.names import Instructor, bound, parse, used
+from coursekit.grading.execution.pairs import Pairs
 
 Point = collections.namedtuple("Point", "x y")
 
@@ -32,12 +33,14 @@ def no_object(node):
 
 
 def through(value):
-    """A value after its journey, and the two lists of what could be changed in place."""
-    encoder = Encoder(no_reference)
+    """A value after its journey, and what could be changed in place: by number, on both sides."""
+    here, there = Pairs(1), Pairs(-1)
+    encoder = Encoder(here, no_reference)
     node = json.loads(json.dumps(encoder.encode(value)))
     buffers = [bytearray(memoryview(buffer).cast("B")) for buffer in encoder.buffers]
-    decoder = Decoder(buffers, no_object)
-    return decoder.decode(node), encoder.mutables, decoder.mutables
+    got = Decoder(buffers, there, no_object).decode(node)
+    assert here.objects.keys() == there.objects.keys()
+    return got, here.objects, there.objects
 
 
 VALUES = [
@@ -66,7 +69,13 @@ def test_a_value_comes_out_as_it_went_in(value):
     got, sent, received = through(value)
     assert type(got).__name__ == type(value).__name__
     assert got == value
-    assert [type(one) for one in sent] == [type(one) for one in received]
+    assert {n: type(one) for n, one in sent.items()} == {n: type(one) for n, one in received.items()}
+
+
+def test_an_array_with_fields_comes_out_as_it_went_in():
+    array = np.array([("a", 1, [2, 3])], [("name", "U5"), ("n", "i4"), ("pair", "f8", (2,))])
+    got, _, _ = through(array)
+    assert got.dtype == array.dtype and (got == array).all()
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
@@ -101,10 +110,10 @@ def test_a_read_only_array_stays_read_only():
     assert not through(array)[0].flags.writeable
 
 
-def test_what_could_be_changed_is_listed_in_the_same_order():
+def test_what_could_be_changed_has_the_same_number_on_both_sides():
     value = [np.ones(2), {"a": [1, torch.ones(3)], "b": {4}}, (bytearray(b"x"), collections.deque([5]))]
     _, sent, received = through(value)
-    assert [type(one) for one in sent] == [type(one) for one in received]
+    assert {n: type(one) for n, one in sent.items()} == {n: type(one) for n, one in received.items()}
     assert len(sent) == 8
 
 
@@ -120,14 +129,40 @@ NO_DATA = {
 @pytest.mark.parametrize("value", NO_DATA.values(), ids=NO_DATA)
 def test_what_is_no_data_is_refused(value):
     with pytest.raises(Unencodable):
-        Encoder(no_reference).encode(value)
+        Encoder(Pairs(1), no_reference).encode(value)
 
 
-def test_a_value_that_holds_itself_is_refused():
+def test_a_value_that_holds_itself_still_does():
     value: list = []
     value.append(value)
+    got, _, _ = through(value)
+    assert got[0] is got
+
+
+def test_rows_that_are_one_list_stay_one_list():
+    got, _, _ = through([[0]] * 2)
+    assert got[0] is got[1]
+
+
+def test_a_value_that_nests_without_end_is_refused():
+    value: list = []
+    for _ in range(100):
+        value = [value]
     with pytest.raises(Unencodable, match="nested more than 60 deep"):
-        Encoder(no_reference).encode(value)
+        Encoder(Pairs(1), no_reference).encode(value)
+
+
+@pytest.mark.parametrize("number", [1, 0, "1", None, True])
+def test_a_number_that_is_not_the_other_sides_to_give_is_refused(number):
+    with pytest.raises(BadData):
+        Decoder([], Pairs(1), no_object).decode(["pair", number, ["list", []]])
+
+
+def test_a_number_is_given_once():
+    decoder = Decoder([], Pairs(1), no_object)
+    decoder.decode(["pair", -1, ["list", []]])
+    with pytest.raises(BadData):
+        decoder.decode(["pair", -1, ["list", []]])
 
 
 @pytest.mark.parametrize(
@@ -136,9 +171,9 @@ def test_a_value_that_holds_itself_is_refused():
         {"a": 1}, [], ["unknown", 1], ["array", 0, "O", [1], True], ["array", 0, "|V8", [1], True],
         ["array", 0, "f8", [3], True], ["array", 5, "f8", [1], True], ["array", -1, "f8", [1], True],
         ["array", 0, "f8", [-1, -1], True], ["array", 0, "U999999999", [1], True], ["scalar", 0, "O"],
-        ["tensor", 0, "load", [1], "cpu", False, False, None],
-        ["tensor", 0, "float32", [9], "cpu", False, False, None],
-        ["tensor", 0, "float32", [2], "nowhere", False, False, None],
+        ["tensor", 0, "load", [1], "cpu", False, False, None, None],
+        ["tensor", 0, "float32", [9], "cpu", False, False, None, None],
+        ["tensor", 0, "float32", [2], "nowhere", False, False, None, None],
         ["type", "os.system"], ["type", "Popen"],
         ["torch.dtype", "save"], ["generator", "system", None], ["generator", "PCG64", 3], ["Fraction", 1, 0],
         ["Decimal", "abc"], ["int", "zz"],
@@ -150,7 +185,7 @@ def test_a_value_that_holds_itself_is_refused():
 )  # fmt: skip
 def test_a_malformed_node_decodes_to_nothing(node):
     with pytest.raises(BadData):
-        Decoder([bytearray(8)], no_object).decode(node)
+        Decoder([bytearray(8)], Pairs(1), no_object).decode(node)
 
 
 def test_a_node_that_nests_without_end_decodes_to_nothing():
@@ -158,12 +193,12 @@ def test_a_node_that_nests_without_end_decodes_to_nothing():
     for _ in range(200):
         node = ["list", [node]]
     with pytest.raises(BadData, match="too deep"):
-        Decoder([], no_object).decode(node)
+        Decoder([], Pairs(1), no_object).decode(node)
 
 
 def test_a_named_tuple_is_never_of_a_class_with_other_fields():
     for module, name in ((__name__, "Point"), ("os", "system")):
-        got = Decoder([], no_object).decode(["named", module, name, ["x"], [1]])
+        got = Decoder([], Pairs(1), no_object).decode(["named", module, name, ["x"], [1]])
         assert type(got) is not Point and isinstance(got, tuple) and got.x == 1
 
 
@@ -241,7 +276,7 @@ def test_a_large_message_passes_through_a_small_pipe():
         ("import os\nos.path", {"os"}),
         ("del squares", {"squares"}),
         ("await f(1)", {"f"}),
-        ("%matplotlib inline\nplot(x)", {"get_ipython", "plot", "x"}),
+        ("%matplotlib inline\nplot(x)", {"get_ipython", "plot", "x", "matplotlib", "inline"}),
         ("def broken(:", set()),
     ],
 )
@@ -287,4 +322,4 @@ def test_answers_are_what_the_solutions_bind_imports_aside():
     ],
 )
 def test_a_test_gets_the_instructors_statements_that_it_depends_on(name, binds):
-    assert [set(tool.binds) for tool in Instructor(SOURCE).needed("test", {name})] == binds
+    assert [set(tool.binds) for tool in Instructor(SOURCE).needed("test", {name}, {"math"})] == binds

@@ -129,7 +129,8 @@ def test_modules_and_optimisers_are_reached_where_they_live(grade):
         "def f(x):\n    return model(x)"
     )
     test = (
-        "import torch\nassert isinstance(model, torch.nn.Module)\nbefore = model.weight\n"
+        "import torch\nassert isinstance(model, torch.nn.Module)\n"
+        "before = model.weight.detach().clone()\n"
         "optimiser.zero_grad()\nf(torch.ones(1, 2)).sum().backward()\n"
         "assert torch.equal(model.weight.grad, torch.ones(1, 2))\noptimiser.step()\n"
         "assert torch.allclose(model.weight, before - 0.1)\nassert len(list(model.parameters())) == 2"

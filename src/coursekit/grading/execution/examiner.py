@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from coursekit.checks.engine import Score
-from coursekit.grading.execution.names import BUILTINS, DYNAMIC, Instructor, bound, parse, used
-from coursekit.grading.execution.proxies import is_proxy, reference_of
+from coursekit.grading.execution.names import Instructor, parse
+from coursekit.grading.execution.namespace import Namespace
 from coursekit.grading.execution.remote import Connection, NotStarted, Student, TimeUp, error_output
 from coursekit.grading.execution.shell import Ran, Shell
+from coursekit.grading.execution.substitutes import substitute
 from coursekit.grading.gradebook.scoring import score
 from coursekit.grading.records import CellScore, Finding, Job, Result
 
 SAME_PROCESS = "same-process"
 HIDDEN = re.compile(r"^.*BEGIN HIDDEN TESTS.*\n(.*\n)*?.*END HIDDEN TESTS.*$", re.MULTILINE)
-_NOT_SENT, _GONE = object(), object()
 OUT_OF_TIME = "not run: the time of the whole notebook ({seconds:g} s) was used up before"
 
 
@@ -39,16 +39,11 @@ class Examiner:
 
     def __init__(self, job: Job, start: Callable[[], Connection], shell: Shell) -> None:
         self._job, self._shell = job, shell
-        self._instructor = Instructor(job.source)
-        self._student = Student(start, job.limits)
-        self._student.pending, self._student.show = self._pending, self._show
-        self._student.renewed = self._send_again
+        self._names = Namespace(Instructor(job.source, job.cells["cells"]), shell.user_ns)
+        self._student = Student(start, job.limits, self._names)
+        self._names.belong_to(self._student)
+        self._student.show = self._show
         self._end = time.monotonic() + job.limits.notebook_seconds
-        self._done: set[int] = set()
-        self._tools: set[str] = set()
-        self._tested: set[str] = set()
-        self._shared: dict[str, Any] = {}
-        self._sent: set[str] = set()
         self._knows_hidden = False
         self._scores: dict[str, CellScore] = {}
         self._findings: list[Finding] = []
@@ -58,6 +53,7 @@ class Examiner:
         """Every cell in order."""
         began = time.monotonic()
         cells = [dict(cell) for cell in self._job.cells["cells"]]
+        substitute(self._student, self._shell)
         try:
             self._student.begin()
             for number, cell in enumerate(cells):
@@ -91,7 +87,7 @@ class Examiner:
             if mark.get("grade"):
                 self._by_hand(cell)
         else:
-            ran = self._there(cell, name) if SAME_PROCESS in _tags(cell) else self._test(cell, name, later)
+            ran = self._there(cell, name) if _runs_there(cell) else self._test(cell, name, later)
             self._knows_hidden = self._knows_hidden or hidden
             cell["outputs"] = ran.outputs
             self._scores[name] = _scored(cell, mark, ran, time.monotonic() - began)
@@ -103,8 +99,7 @@ class Examiner:
 
     def _forget_hidden(self) -> None:
         """Let no later cell show what a hidden test handed to the student's functions."""
-        held = (self._shell.user_ns.get(name) for name in self._tested)
-        if not any(is_proxy(value) and reference_of(value).name is None for value in held):
+        if not self._names.hold_objects():
             self._student.forget()
         self._knows_hidden = False
 
@@ -132,81 +127,16 @@ class Examiner:
 
     def _test(self, cell: dict[str, Any], name: str, later: list[dict[str, Any]]) -> Ran:
         """Run a test here, with the instructor's tools and what the student has made."""
-        source = cell["source"]
-        names = used(source)
-        if names & DYNAMIC:
-            names |= self._student.names
+        source, shown = cell["source"], visible(cell["source"])
         try:
-            self._prepare(name, names)
-            self._take(names)
+            self._names.begin_test(name, source, shown)
         except Exception as error:  # the student's process is gone, or gave something that is no data
             return Ran([error_output(type(error).__name__, str(error))], [], False)
-        before = dict(self._shell.user_ns)
         with _time_limit(self._job.limits.cell_seconds):
-            ran = self._shell.run(source, name)
-        self._tested |= {key for key, value in self._shell.user_ns.items() if before.get(key) is not value}
-        self._give(source, later)
+            ran = self._shell.run(source, name, at_end=self._student.end_test)
+        theirs = [one["source"] for one in later if one["cell_type"] == "code" and _runs_there(one)]
+        self._names.end_test(shown, theirs)
         return ran
-
-    def _prepare(self, name: str, names: set[str]) -> None:
-        """Run the instructor's statements that the test depends on, unless they have been run."""
-        for tool in self._instructor.needed(name, names):
-            if id(tool) in self._done:
-                continue
-            self._done.add(id(tool))
-            try:
-                exec(compile(ast.Module([tool.code], []), f"<cell {name}>", "exec"), self._shell.user_ns)
-            except Exception:  # then the name comes from the student's process, where it also failed
-                continue
-            self._tools |= tool.binds
-            names |= tool.mentions
-
-    def _take(self, names: set[str]) -> None:
-        """Fetch what the test needs and only the student has."""
-        wanted = sorted(name for name in names if self._is_students(name))
-        for name in set(wanted) - self._student.names:
-            self._shell.user_ns.pop(name, None)
-        values = self._student.fetch(wanted)
-        self._shell.user_ns.update(values)
-        self._shared.update(values)
-        self._student.bound -= set(values)
-
-    def _is_students(self, name: str) -> bool:
-        """Whether a name means the student's object: an answer, or what is neither tool nor builtin."""
-        if name in self._instructor.answers:
-            return name not in self._tested or name in self._student.bound or name in self._shared
-        return name not in self._tools and name not in BUILTINS and (
-            name in self._shared or name not in self._shell.user_ns
-        )  # fmt: skip
-
-    def _pending(self) -> tuple[dict[str, Any], list[str]]:
-        """What the test has bound or deleted of the student's names since the student's code last ran."""
-        here = self._shell.user_ns
-        now = {name: here.get(name, _GONE) for name in self._shared}
-        changed = {name: value for name, value in now.items() if value is not self._shared[name]}
-        self._sent |= changed.keys()
-        deleted = [name for name, value in changed.items() if value is _GONE]
-        self._shared.update(changed)
-        sent = {name: value for name, value in changed.items() if value is not _GONE}
-        return {name: value for name, value in sent.items() if self._student.can_send(value)}, deleted
-
-    def _send_again(self) -> None:
-        """A new process has not heard what a test bound or deleted in the old one."""
-        self._shared.update(dict.fromkeys(self._sent, _NOT_SENT))
-
-    def _give(self, source: str, later: list[dict[str, Any]]) -> None:
-        """Hand on to the student's later cells what they use and the visible part of a test binds."""
-        binds = {name for statement in parse(visible(source)) for name in bound(statement)}
-        wanted = binds - self._student.names
-        if not wanted:
-            return
-        theirs = [
-            cell["source"]
-            for cell in later
-            if cell["cell_type"] == "code" and (not _is_test(cell) or SAME_PROCESS in _tags(cell))
-        ]
-        for name in wanted.intersection(*[set().union(*map(used, theirs))]) & self._shell.user_ns.keys():
-            self._shared[name] = _NOT_SENT
 
     def _show(self, outputs: list[dict[str, Any]]) -> None:
         """What a student's function printed belongs to the test that called it."""
@@ -267,6 +197,11 @@ def _is_test(cell: dict[str, Any]) -> bool:
     """Whether the cell's points come from running it."""
     mark = cell["metadata"].get("nbgrader") or {}
     return bool(mark.get("grade") and not mark.get("solution"))
+
+
+def _runs_there(cell: dict[str, Any]) -> bool:
+    """Whether the cell runs in the student's process."""
+    return not _is_test(cell) or SAME_PROCESS in _tags(cell)
 
 
 def _is_graded(cell: dict[str, Any]) -> bool:

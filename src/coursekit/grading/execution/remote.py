@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import functools
+import builtins
 import linecache
-import pickle
 import sys
 import time
-import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from coursekit.grading.execution.channel import Channel, ChannelClosed, ReplyLate
-from coursekit.grading.execution.codec import BadData, Decoder, Encoder, Unencodable, type_name
-from coursekit.grading.execution.proxies import Proxies, Reference, RemoteWatch, reference_of
+from coursekit.grading.execution.codec import BadData, Decoder, Unencodable
+from coursekit.grading.execution.outgoing import Outgoing
+from coursekit.grading.execution.pairs import ROOM, Pairs
+from coursekit.grading.execution.proxies import (
+    Handle,
+    Proxies,
+    Reference,
+    RemoteWatch,
+    class_of,
+    reference_of,
+)
 from coursekit.grading.execution.randomness import Streams
 from coursekit.grading.execution.shell import is_storable, storable_metadata
+from coursekit.grading.execution.substitutes import own_programs
 from coursekit.grading.records import Limits
 
-FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
-SECRET = ("coursekit.checks.", "coursekit.grading.", "__main__.", "__mp_main__.")
+_PRINT = builtins.print
 
 
 class Connection(Protocol):
@@ -56,15 +62,34 @@ class Request:
     seconds: float
 
 
+class Names(Protocol):
+    """What the names of the notebook mean in the examiner's process."""
+
+    classes: Mapping[str, type]
+    owned: set[str]
+
+    def news(self) -> tuple[dict[str, Any], list[str]]:
+        """Names that the student's process must learn, with what they mean; and names that are gone."""
+
+    def renew(self) -> None:
+        """A new process has not heard what a test bound or deleted in the old one."""
+
+    def learn(self, values: dict[str, Any], deleted: list[str]) -> None:
+        """Names that mean something else since the student's code ran; and names that are gone."""
+
+    def input(self, prompt: str) -> str:
+        """What `input` gives here."""
+
+
 class Student:
     """One hand-in's process, through all its lives.
 
-    start: makes a process.   names, bound: what the student's namespace holds, and what the cells that
-    ran since the last look have bound.   lost: what became of processes that ended before their time.
-    broken: why no process can be had any more; then nothing that happened counts.
+    start: makes a process.   space: what names mean here.   names, bound: what the student's namespace holds,
+    and what the cells that ran since the last look have bound.   lost: what became of processes that ended
+    before their time.   broken: why no process can be had any more; then nothing that happened counts.
     """
 
-    def __init__(self, start: Callable[[], Connection], limits: Limits) -> None:
+    def __init__(self, start: Callable[[], Connection], limits: Limits, space: Names) -> None:
         self.generation = 0
         self.names: set[str] = set()
         self.bound: set[str] = set()
@@ -72,15 +97,14 @@ class Student:
         self.broken: str | None = None
         self.watching: RemoteWatch | None = None
         self.deadline: float | None = None
-        self.pending: Callable[[], tuple[dict[str, Any], list[str]]] = lambda: ({}, [])
         self.show: Callable[[list[dict[str, Any]]], None] = lambda outputs: None
-        self.renewed: Callable[[], None] = lambda: None
+        self.space = space
         self._start, self._limits = start, limits
         self._connection: Connection | None = None
         self._history: list[Request] = []
-        self._proxies = Proxies(self)
-        self._callbacks: list[Callable] = []
-        self._streams = Streams()
+        self.proxies = Proxies(self)
+        self.pairs, self.callbacks, self.raised = Pairs(-1), [], []
+        self._streams, self._fresh = Streams(), True
 
     def watch(self, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()) -> RemoteWatch:
         """A watch over the calls of a check."""
@@ -103,14 +127,38 @@ class Student:
         _remember_lines(source, cell)
         began = time.monotonic()
         try:
-            message = {"do": "run", "source": source, "cell": cell}
-            reply, _ = self._ask(message, seconds=self._limits.cell_seconds)
+            with self._message("run", source=source, cell=cell) as (message, encoder):
+                pass
+            reply, _ = self._ask(message, encoder, self._limits.cell_seconds)
             outputs = [_checked(output) for output in self._learn(reply)]
         except (ProcessEnded, TimeUp, NotStarted, BadData) as error:
             return [error_output(type(error).__name__, str(error))], False
         if again:
             self._history.append(Request(source, cell, time.monotonic() - began))
         return outputs, bool(reply.get("success"))
+
+    def begin_test(self) -> None:
+        """From here on, copies that the last test left have nothing to do with each other."""
+        self.pairs.clear()
+        self._fresh = True
+
+    def end_test(self) -> None:
+        """Show what a cell shows at its end: open figures."""
+        if self._connection is None or "matplotlib.pyplot" not in sys.modules:
+            return
+        try:
+            with self._message("finish") as (message, encoder):
+                pass
+            self._ask(message, encoder)
+        except (ProcessEnded, TimeUp, NotStarted, BadData):  # what the test earned stands
+            pass
+
+    def command(self, command: str) -> tuple[str, int]:
+        """Run a command of the shell where the student's files are; what it printed, and its status."""
+        with self._message("shell", command=command) as (message, encoder):
+            pass
+        reply, _ = self._ask(message, encoder)
+        return str(reply["output"]), int(reply["status"])
 
     def forget(self) -> None:
         """Go on in a new process, which remembers the cells but no call, unless they took too long."""
@@ -120,7 +168,8 @@ class Student:
     def end(self) -> None:
         """End the process, if there is one."""
         if self._connection is not None:
-            self._connection.end()
+            with own_programs():
+                self._connection.end()
             self._connection = None
 
     def _learn(self, reply: dict[str, Any]) -> list[Any]:
@@ -136,17 +185,19 @@ class Student:
         if self._connection is None:
             self._connection = self._started()
             self.generation += 1
+            self.begin_test()
             for request in self._history:
                 message = {"do": "run", "source": request.source, "cell": request.cell}
                 reply, _ = self._exchange(message, [], self._limits.cell_seconds)
                 self._learn(reply)
             if self.generation > 1:
-                self.renewed()
+                self.space.renew()
         return self._connection.channel
 
     def _started(self) -> Connection:
         try:
-            return self._start()
+            with own_programs():
+                return self._start()
         except OSError as error:
             self.broken = f"the student's process could not be started: {error}"
             raise NotStarted(self.broken) from error
@@ -158,13 +209,17 @@ class Student:
         wanted = [name for name in names if name in self.names]
         if not wanted:
             return {}
-        reply, buffers = self._ask({"do": "get", "names": wanted})
-        decoder = Decoder(buffers, self._dereference)
-        values = {}
-        for name, node in reply["values"].items():
-            named = isinstance(node, list) and node[:1] == ["ref"]
-            values[name] = self._proxies.make(node, name) if named else decoder.decode(node)
+        with self._message("get", names=wanted) as (message, encoder):
+            pass
+        reply, decoder = self._ask(message, encoder)
+        values = {name: self._named(name, node, decoder) for name, node in reply["values"].items()}
+        self.pairs.settle(ROOM)
         return values
+
+    def _named(self, name: str, node: Any, decoder: Decoder) -> Any:
+        """What a name means; a stand-in knows it, to find its object again in a new life."""
+        reference = isinstance(node, list) and node[:1] == ["ref"]
+        return self.proxies.make(node, name) if reference else decoder.decode(node)
 
     def call(self, reference: Reference, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call an object of the student's; what it raises is raised here."""
@@ -174,35 +229,42 @@ class Student:
         """Do something else with an object: "getattr", "len", "add" ..."""
         return self._operate(reference, how, args, {})
 
-    def _operate(self, reference: Reference, how: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def call_of(self, value: Any, name: str) -> Any:
+        """The attribute of a named tuple of the student's."""
+        return self._operate(None, ["builtins", "getattr"], (value, name), {})
+
+    def class_of(self, handle: Handle) -> type:
+        """What isinstance sees of a stand-in."""
+        return class_of(handle, self.space.classes)
+
+    def call_imported(self, module: str, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a library's function in the student's process."""
+        return self._operate(None, [module, name], args, kwargs)
+
+    def _operate(
+        self, reference: Reference | None, how: Any, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
         self._ensure()
-        encoder = _Outgoing(self)
-        message = {
-            "do": "call",
-            "ref": self._current(reference),
-            "how": how,
-            "args": [encoder.encode(value) for value in args],
-            "kwargs": {name: encoder.encode(value) for name, value in kwargs.items()},
-            "watch": self.watching.spec if self.watching else None,
-        }
-        reply, buffers = self._ask(message, encoder)
-        decoder = Decoder(buffers, lambda node: self._of_call(node, encoder))
-        self.show([_checked(output) for output in reply.get("outputs", [])])
+        number = None if reference is None else self.current(reference)
+        watch = self.watching.spec if self.watching else None
+        with self._message("call", ref=number, how=how, watch=watch) as (message, encoder):
+            message["args"] = [encoder.encode(value) for value in args]
+            message["kwargs"] = {name: encoder.encode(value) for name, value in kwargs.items()}
+            if builtins.print is not _PRINT:
+                message["print"] = encoder.encode(builtins.print)
+        torch = sys.modules.get("torch")
+        if torch is not None and not torch.is_grad_enabled():
+            message["no_grad"] = True
+        reply, decoder = self._ask(message, encoder)
         if self.watching and reply.get("used"):
             self.watching.used = self.watching.used or str(reply["used"])
-        for number, node in reply.get("changed", []):
-            _restore(encoder.mutables[number], decoder.decode(node))
         if "error" in reply:
-            raise self._proxies.exception(reply["error"])
-        return self._with_graphs(decoder.decode(_bare(reply["value"])), reply["value"], encoder.mutables)
+            raise self.proxies.exception(reply["error"])
+        value = decoder.decode(reply["value"])
+        self.pairs.settle(ROOM)
+        return value
 
-    def _of_call(self, node: list, encoder: _Outgoing) -> Any:
-        """What a node of a call's reply refers to: one of its arguments, or something of the student's."""
-        if node[0] == "argument":
-            return encoder.mutables[node[1]]
-        return self._dereference(node)
-
-    def _current(self, reference: Reference) -> int:
+    def current(self, reference: Reference) -> int:
         """The number of an object now; after a new start, that of what has its name."""
         if reference.generation == self.generation:
             return reference.number
@@ -213,83 +275,110 @@ class Student:
             raise ProcessEnded(f"the student's process was started anew and has no {reference.name}")
         return fresh.number
 
-    def _with_graphs(self, value: Any, node: Any, inputs: list[Any]) -> Any:
-        """The value with every tensor tied to its graph in the student's process."""
-        if not isinstance(node, list) or not node:
-            return value
-        if node[0] == "tensor" and len(node) > 8:
-            return _tied(self, int(node[8]), value, [x for x in inputs if getattr(x, "requires_grad", False)])
-        if node[0] in ("list", "tuple") and node[1]:
-            pairs = zip(value, node[1], strict=True)
-            return type(value)(self._with_graphs(item, part, inputs) for item, part in pairs)
-        if node[0] == "dict":
-            for key, (_, part) in zip(list(value), node[1], strict=True):
-                value[key] = self._with_graphs(value[key], part, inputs)
-        return value
-
     def backward(self, graph: int, dy: Any, generation: int) -> list[Any]:
         """Gradients of the inputs of an earlier call, given that of its result."""
         if generation != self.generation:
             raise ProcessEnded("the student's process was started anew; the graph was lost with the old one")
-        encoder = _Outgoing(self)
-        reply, buffers = self._ask({"do": "backward", "graph": graph, "dy": encoder.encode(dy)}, encoder)
+        with self._message("backward", graph=graph) as (message, encoder):
+            message["dy"] = encoder.apart(dy)
+        reply, decoder = self._ask(message, encoder)
         if "error" in reply:
-            raise self._proxies.exception(reply["error"])
-        return Decoder(buffers, self._dereference).decode(reply["value"])
+            raise self.proxies.exception(reply["error"])
+        gradients = decoder.decode(reply["value"])
+        self.pairs.settle(ROOM)
+        return gradients
 
     def can_send(self, value: Any) -> bool:
         """Whether a value can be handed to the student's process."""
-        encoder = _Outgoing(self)
+        encoder = Outgoing(self)
         try:
             encoder.encode(value)
             encoder.finish({})
         except Unencodable:
             return False
+        finally:
+            encoder.undo()
         return True
 
-    def reference(self, value: Any, encoder: _Outgoing) -> list:
-        """The node for a value of the examiner's that is no data."""
-        reference = reference_of(value)
-        if reference is not None:
-            return ["mine", self._current(reference)]
-        if isinstance(value, type) and type_name(value):
-            return ["type", type_name(value)]
-        if isinstance(value, types.ModuleType):
-            return ["import", value.__name__, ""]
-        if isinstance(value, type) and value.__module__ == "__main__":
-            return ["main", value.__name__]
-        if callable(value) and _importable(value):
-            return ["import", value.__module__, value.__qualname__]
-        if isinstance(value, FUNCTIONS) or _is_guarded(value):
-            self._callbacks.append(value)
-            return ["callback", len(self._callbacks) - 1, getattr(value, "__name__", "function")]
-        return encoder.pickle(value)
-
     def _dereference(self, node: list) -> Any:
-        if node[0] == "yours":
-            return self._callbacks[node[1]]
-        return self._proxies.make(node)
+        match node:
+            case ["yours", int(number)]:
+                return self.callbacks[number]
+            case ["member", str(name), str(member)] if name in self.space.classes:
+                return self.space.classes[name][member]
+        return self.proxies.make(node)
+
+    def _instantiate(self, name: str) -> Any:
+        if name not in self.space.classes:
+            raise BadData(f"no class {name!r} is known")
+        return object.__new__(self.space.classes[name])
 
     # ---- Messages
 
-    def _ask(
-        self, message: dict[str, Any], encoder: _Outgoing | None = None, seconds: float | None = None
-    ) -> tuple[dict[str, Any], list[bytearray]]:
-        """Ask for something within the time that is left; ProcessEnded or TimeUp where nothing comes."""
+    @contextmanager
+    def _message(self, do: str, **parts: Any) -> Iterator[tuple[dict[str, Any], Outgoing]]:
+        """A request that begins with what is new here; its own values are encoded in the body."""
         self._ensure()
-        encoder = encoder or _Outgoing(self)
-        values, deleted = self.pending()
-        beside = encoder.beside()
+        encoder = Outgoing(self)
+        message = {"do": do, **parts, **self._news(encoder)}
+        try:
+            yield message, encoder
+        except Unencodable:  # what is new must arrive all the same
+            encoder.undo()
+            news = {key: value for key, value in message.items() if key not in parts}
+            news |= {"do": "get", "names": []}
+            self._exchange(news, encoder.finish(news), self._limits.call_seconds)
+            raise
+
+    def _news(self, encoder: Outgoing) -> dict[str, Any]:
+        """What has changed here since the student's process heard of it."""
+        news: dict[str, Any] = {}
+        if self._fresh:
+            news["fresh"] = list(self.space.classes)
+        self._fresh = False
+        news["changed"] = [[number, encoder.content(value)] for number, value in self.pairs.changed()]
+        news["forget"] = self.pairs.idle()
+        self.pairs.forget(news["forget"])
+        values, deleted = self.space.news()
         if values or deleted:
-            message["set"] = {name: beside.encode(value) for name, value in values.items()}
-            message["delete"] = deleted
-        if news := self._streams.news():
-            message["random"] = beside.encode(news)
+            news |= {"set": {name: self._lent(name, value, encoder) for name, value in values.items()}}
+            news["delete"] = deleted
+        if streams := self._streams.news():
+            news["random"] = encoder.apart(streams)
+        encoder.keep()
+        return news
+
+    def _lent(self, name: str, value: Any, encoder: Outgoing) -> Any:
+        encoder.own = name in self.space.owned
+        try:
+            return encoder.encode(value)
+        finally:
+            encoder.own = False
+
+    def _ask(
+        self, message: dict[str, Any], encoder: Outgoing, seconds: float | None = None
+    ) -> tuple[dict[str, Any], Decoder]:
+        """Ask for something within the time that is left; ProcessEnded or TimeUp where nothing comes."""
         seconds = seconds or self._limits.call_seconds
         reply, buffers = self._exchange(message, encoder.finish(message), seconds)
-        if "random" in reply:
-            self._streams.adopt(Decoder(buffers, self._dereference).decode(reply["random"]))
-        return reply, buffers
+        decoder = Decoder(buffers, self.pairs, self._dereference)
+        decoder.instantiate = self._instantiate
+        decoder.tie = lambda tensor, graph: _tied(self, int(graph), tensor, encoder.tensors)
+        self._follow(reply, decoder)
+        return reply, decoder
+
+    def _follow(self, message: dict[str, Any], decoder: Decoder) -> None:
+        """Let happen here what has happened in the student's process; BadData where it says nonsense."""
+        try:
+            if "random" in message:
+                self._streams.adopt(decoder.decode(message["random"]))
+            decoder.restore(message.get("changed", []))
+            rebound, unbound = message.get("rebound", {}), [str(name) for name in message.get("unbound", ())]
+            self.space.learn({str(n): self._named(n, node, decoder) for n, node in rebound.items()}, unbound)
+            outputs = [_checked(output) for output in message.get("shown", [])]
+        except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
+            raise BadData(f"what it says of changes is garbled ({type(error).__name__}: {error})") from error
+        self.show(outputs)
 
     def _exchange(
         self, message: dict[str, Any], buffers: list[Any], seconds: float
@@ -322,120 +411,38 @@ class Student:
 
     def _call_back(self, channel: Channel, message: dict[str, Any], buffers: list[bytearray]) -> None:
         """The student's code calls a function of the examiner's."""
-        decoder = Decoder(buffers, self._dereference)
+        decoder = Decoder(buffers, self.pairs, self._dereference)
+        decoder.instantiate = self._instantiate
+        error = value = None
         try:
+            self._follow(message, decoder)
             args = [decoder.decode(node) for node in message["args"]]
             kwargs = {str(name): decoder.decode(node) for name, node in message["kwargs"].items()}
-            encoder = _Outgoing(self)
-            reply = {"value": encoder.encode(self._callbacks[message["callback"]](*args, **kwargs))}
-            sent = encoder.finish(reply)
-        except Exception as error:
-            encoder = _Outgoing(self)
-            reply = {"error": encoder.pickle(_bared(error))}
-            sent = encoder.finish(reply)
-        channel.send(reply, sent)
+            self.pairs.settle(ROOM)
+            number = message["callback"]
+            function = self.space.input if number == "input" else self.callbacks[number]
+            value = function(*args, **kwargs)
+        except Exception as raised:
+            error = raised
+        encoder = Outgoing(self)
+        reply = self._news(encoder)
+        try:
+            reply["value"] = encoder.encode(value)
+        except Unencodable as raised:
+            error = raised
+        if error is not None:
+            reply["error"] = encoder.error(error)
+        channel.send(reply, encoder.finish(reply))
 
     def _give_up(self, reason: str, wait: float = 0.0) -> str:
         """End the process; says what had become of it."""
-        ended = self._connection.end(wait) or reason
+        with own_programs():
+            ended = self._connection.end(wait) or reason
         if not self._connection.confined:
             self.broken = f"the student's process could not be confined: {ended}"
         self._connection = None
         self.lost.append(ended)
         return ended
-
-
-class _Outgoing(Encoder):
-    """Encodes the examiner's values; what is no data and no function goes as one pickle."""
-
-    def __init__(self, student: Student) -> None:
-        super().__init__(lambda value: student.reference(value, self))
-        self._student = student
-        self._pickled: list[Any] = []
-
-    def pickle(self, value: Any) -> list:
-        """The node of an object that is pickled beside the message, together with the others."""
-        self._pickled.append(value)
-        return ["pickled", len(self._pickled) - 1]
-
-    def beside(self) -> _Outgoing:
-        """An encoder of further values of the same message, which no call is given."""
-        other = _Outgoing(self._student)
-        other.buffers, other._pickled = self.buffers, self._pickled
-        return other
-
-    def finish(self, message: dict[str, Any]) -> list[Any]:
-        """The buffers of the message; Unencodable where an object cannot be pickled."""
-        if not self._pickled:
-            return self.buffers
-        torch = sys.modules.get("torch")
-        if torch is not None:
-            self.mutables += [value for value in self._pickled if isinstance(value, torch.nn.Module)]
-        try:
-            data = pickle.dumps(self._pickled)
-        except Exception as error:
-            kinds = ", ".join(sorted({type(value).__name__ for value in self._pickled}))
-            raise Unencodable(
-                f"{kinds}: cannot be handed to the student's process ({error}); "
-                "give the cell the tag same-process"
-            ) from error
-        message["pickled"] = True
-        return [*self.buffers, data]
-
-
-def _importable(value: Any) -> bool:
-    """Whether the student's process finds the same function or class under its name, and may."""
-    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not module or not name or "<" in name or f"{module}.".startswith(SECRET):
-        return False
-    found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is value
-
-
-def _is_guarded(value: Any) -> bool:
-    """Whether a callable belongs to the checks: such a one is called here, never handed over."""
-    return callable(value) and str(type(value).__module__).startswith("coursekit.checks")
-
-
-def _bared(error: Exception) -> Exception:
-    """The error if it can be pickled, else one that says the same."""
-    try:
-        pickle.dumps(error.with_traceback(None))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-def _bare(node: Any) -> Any:
-    """A node without the numbers of graphs, which only this side knows of."""
-    if not isinstance(node, list):
-        return node
-    if node[:1] == ["tensor"]:
-        return node[:8]
-    return [_bare(part) for part in node]
-
-
-def _restore(original: Any, value: Any) -> None:
-    """Make the original hold what its copy in the student's process holds now."""
-    torch = sys.modules.get("torch")
-    if isinstance(original, np.ndarray):
-        original[...] = value
-    elif isinstance(original, np.random.Generator):
-        original.bit_generator.state = value.bit_generator.state
-    elif torch is not None and isinstance(original, torch.nn.Module):
-        original.load_state_dict(value["state"])
-        for name, parameter in original.named_parameters():
-            parameter.grad = value["gradients"].get(name)
-    elif torch is not None and isinstance(original, torch.Tensor):
-        with torch.no_grad():
-            original.copy_(value)
-    elif isinstance(original, (dict, set)):
-        original.clear()
-        original.update(value)
-    else:
-        original[:] = value
 
 
 def _tied(student: Student, graph: int, value: Any, inputs: list[Any]) -> Any:
@@ -485,6 +492,10 @@ def _answers(reply: dict[str, Any], request: str) -> bool:
             return True
         case "call", {"changed": list()}:
             return "value" in reply or "error" in reply
+        case "finish", {"shown": list()}:
+            return True
+        case "shell", {"output": _, "status": _}:
+            return True
         case "backward", {"value": _} | {"error": _}:
             return True
     return False

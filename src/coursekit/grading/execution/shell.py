@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.text import SList
 from traitlets.config import Config
 
 OWN = os.path.dirname(__file__)
@@ -239,7 +241,7 @@ def _without_own_frames(trace: TracebackType | None) -> TracebackType | None:
     if trace is None:
         return None
     rest = _without_own_frames(trace.tb_next)
-    if trace.tb_frame.f_code.co_filename.startswith(OWN) and (rest or trace.tb_next):
+    if trace.tb_frame.f_code.co_filename.startswith(OWN):
         return rest
     trace.tb_next = rest
     return trace
@@ -267,14 +269,15 @@ class Shell(InteractiveShell):
         self.recorder = Recorder()
         super().__init__(*args, **kwargs)
 
-    def run(self, source: str, name: str) -> Ran:
-        """Run one cell of a notebook; an exception in it becomes an output."""
+    def run(self, source: str, name: str, at_end: Callable[[], None] = lambda: None) -> Ran:
+        """Run one cell of a notebook; an exception in it becomes an output.   at_end: belongs to it."""
         self.recorder.start()
         self.compile.cell = name
         previous = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = Stream(self.recorder, "stdout", 1), Stream(self.recorder, "stderr", 2)
         try:
             done = self.run_cell(source, store_history=True)
+            at_end()
         finally:
             sys.stdout, sys.stderr = previous
         return Ran(self.recorder.finished(), self.recorder.results, done.success)
@@ -300,13 +303,31 @@ class Shell(InteractiveShell):
     def enable_gui(self, gui: str | None = None) -> None:
         """Nothing: there is no screen."""
 
-    def system(self, command: str) -> None:
-        """Run `!command` and record what it prints."""
+    def command(self, command: str) -> tuple[str, int]:
+        """Run a command of the shell; what it printed, and its status."""
         import subprocess
 
         done = subprocess.run(
-            self.var_expand(command, depth=1), shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, errors="replace",
+            command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace",
         )  # fmt: skip
-        sys.stdout.write(done.stdout)
-        self.user_ns["_exit_code"] = done.returncode
+        return done.stdout, done.returncode
+
+    def system(self, command: str) -> None:
+        """Run `!command` and record what it prints."""
+        output, status = self.command(self.var_expand(command, depth=1))
+        sys.stdout.write(output)
+        self.user_ns["_exit_code"] = status
+
+    def getoutput(self, command: str, split: bool = True, depth: int = 0) -> Any:
+        """What `!command` prints, as a list of lines."""
+        output, _ = self.command(self.var_expand(command, depth=depth + 1))
+        return SList(output.splitlines()) if split else output
+
+    def await_now(self, awaitable: Any) -> Any:
+        """The result of an awaitable."""
+
+        async def waiting() -> Any:
+            return await awaitable
+
+        return self.loop_runner(waiting())
