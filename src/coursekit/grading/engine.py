@@ -387,6 +387,7 @@ class _Class:
             cells=plain(notebook),
             source=plain(self._sources[name].notebook),
             files={**files, **self.given},
+            given=tuple(self.given),
             limits=self._limits,
             seed=self._seed,
             gpu=self._assignment in self._grader.gpu,

@@ -78,7 +78,8 @@ class Job:
 
     cells: the notebook as JSON values, reconciled with the release.   source: the instructor's notebook as
     JSON values, for the names that it defines.   files: contents by relative path.   seed: what the
-    checks draw their cases from.   gpu: whether the assignment wants one.
+    checks draw their cases from.   gpu: whether the assignment wants one.   given: which of the files are
+    the instructor's: modules among them are for the tests to import.
     """
 
     student: str
@@ -91,6 +92,7 @@ class Job:
     seed: str | None = None
     gpu: bool = False
     execution: str = "autograde"
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

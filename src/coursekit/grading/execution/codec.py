@@ -379,6 +379,8 @@ class Decoder:
         return target
 
     def _attributes(self, nodes: list, depth: int) -> dict[str, Any]:
+        if any(name.startswith("__") for name, _ in nodes):
+            raise BadData("an attribute that is no data")
         return {str(name): self._decode(node, depth + 1) for name, node in nodes}
 
     def take(self, number: int) -> bytearray:

@@ -17,7 +17,7 @@ from coursekit.grading.execution.names import Instructor, parse
 from coursekit.grading.execution.namespace import Namespace
 from coursekit.grading.execution.remote import Connection, NotStarted, Student, TimeUp, error_output
 from coursekit.grading.execution.shell import Ran, Shell
-from coursekit.grading.execution.substitutes import substitute
+from coursekit.grading.execution.substitutes import given_modules, substitute
 from coursekit.grading.gradebook.scoring import score
 from coursekit.grading.records import CellScore, Finding, Job, Result
 
@@ -54,23 +54,27 @@ class Examiner:
         began = time.monotonic()
         cells = [dict(cell) for cell in self._job.cells["cells"]]
         substitute(self._student, self._shell)
-        try:
-            self._student.begin()
-            for number, cell in enumerate(cells):
-                if cell["cell_type"] == "code":
-                    self._run_cell(cell, number, cells[number + 1 :])
-                elif _is_graded(cell):
-                    self._by_hand(cell)
-                if self._student.broken:
-                    raise NotStarted(self._student.broken)
-        finally:
-            self._student.end()
+        with given_modules(self._job):
+            try:
+                self._student.begin()
+                self._run_cells(cells)
+            finally:
+                self._student.end()
         job, done = self._job, {**self._job.cells, "cells": cells}
         seconds, cpu_seconds = time.monotonic() - began, time.process_time()
         return Result(
             job.student, job.assignment, job.notebook, done, self._scores, tuple(self._findings), (), seconds,
             cpu_seconds,
         )  # fmt: skip
+
+    def _run_cells(self, cells: list[dict[str, Any]]) -> None:
+        for number, cell in enumerate(cells):
+            if cell["cell_type"] == "code":
+                self._run_cell(cell, number, cells[number + 1 :])
+            elif _is_graded(cell):
+                self._by_hand(cell)
+            if self._student.broken:
+                raise NotStarted(self._student.broken)
 
     def _run_cell(self, cell: dict[str, Any], number: int, later: list[dict[str, Any]]) -> None:
         mark = cell["metadata"].get("nbgrader") or {}

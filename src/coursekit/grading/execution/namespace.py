@@ -55,9 +55,13 @@ class Namespace:
         self._prepare(name, names)
         self._student.begin_test()
         binds = {name for statement in parse(visible) for name in bound(statement)}
-        self._offer(binds & (self._instructor.mentions | self._instructor.answers))
+        theirs = self._instructor.mentions | self._instructor.answers
+        self._offer(binds & theirs)
         self._lend(names)
-        self._take(names)
+        own = {name for statement in parse(source) for name in bound(statement)} - theirs
+        for name in own:  # a test's variable, whatever the student may have called so
+            self._shared.pop(name, None)
+        self._take(names - own)
         self._before = dict(self._space)
 
     def end_test(self, visible: str, later: Sequence[str]) -> None:

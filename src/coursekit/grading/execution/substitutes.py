@@ -6,14 +6,17 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import tempfile
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coursekit.grading.execution.remote import Student
     from coursekit.grading.execution.shell import Shell
+    from coursekit.grading.records import Job
 
 PROGRAMS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.startfile")
 
@@ -28,6 +31,19 @@ def substitute(student: Student, shell: Shell) -> None:
 
 
 _own = False
+
+
+@contextmanager
+def given_modules(job: Job) -> Iterator[None]:
+    """Let the tests import the modules that the instructor gave, from where no student writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in job.given:
+            if name.endswith(".py"):
+                path = Path(folder, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(job.files[name])
+        sys.path.append(folder)
+        yield
 
 
 @contextmanager
