@@ -218,7 +218,8 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 
 
 def _number(text: Any) -> Any:
+    """The number that a text shows, NumPy's too, else the text."""
     try:
-        return float(text)
+        return float(re.sub(r"^np\.\w+\((.*)\)$", r"\1", text))
     except (TypeError, ValueError):
         return text
