@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +18,6 @@ from nbgrader.api import Gradebook
 from nbgrader.utils import is_solution, rmtree
 
 from coursekit.checks.engine.report import MIME as SCORE_MIME
-from coursekit.grading import ONE_THREAD
 from coursekit.grading.mistakes import MISTAKES
 
 if TYPE_CHECKING:
@@ -117,34 +115,29 @@ def submit(notebooks: Mapping[str, NotebookNode], slug: str, course: Path) -> No
 def nbgrader(course: Path, *arguments: str) -> str:
     """Run one of nbgrader's commands at the root of a course; RuntimeError with its log if it fails."""
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    done = subprocess.run(command, cwd=course, env=_environment(), capture_output=True, encoding="utf-8")
+    environment = {**os.environ, "PYTHONUTF8": "1"}  # on Windows too
+    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"{' '.join(['nbgrader', *arguments])} failed:\n{done.stderr}")
     return done.stdout + done.stderr
 
 
-def _environment() -> dict[str, str]:
-    """One thread for a kernel, as assignments are graded side by side; UTF-8 on Windows too."""
-    return {**os.environ, **ONE_THREAD, "PYTHONUTF8": "1"}
-
-
 def run(root: Path, folder: Path, slugs: Sequence[str]) -> None:
-    """Make the class, grade it with nbgrader's commands, print its grades and where the feedback lies."""
+    """Make the class, grade it with nbgrader's commands, print its grades and where everything lies."""
     make_course(root, folder, slugs)
     for slug in slugs:
         nbgrader(folder, "generate_assignment", slug)
         class_ = hand_ins(slug, folder)
         submit(class_, slug, folder)
         print(f"{slug}: {len(class_)} hand-ins to grade", flush=True)
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        # A loop outside of a check lasts until nbgrader stops its cell.
-        list(pool.map(lambda slug: nbgrader(folder, "autograde", slug, "--Execute.timeout=20"), slugs))
-    for slug in slugs:
+        # A loop outside of a check lasts until its cell is stopped.
+        nbgrader(folder, "autograde", slug, "--Execute.timeout=10")
         nbgrader(folder, "generate_feedback", slug)
-        print(table(slug, grades(slug, folder)), end="\n\n")
+        print(table(slug, grades(slug, folder)), end="\n\n", flush=True)
     nbgrader(folder, "export")
     print(f"grades    {folder / 'grades.csv'}")
     print(f"feedback  {folder / 'feedback' / '<student>' / '<assignment>' / '<assignment>.html'}")
+    print(f"summary   {folder / '_build' / 'grading' / '<assignment>' / 'summary.html'}")
 
 
 # ---------------------------------------------------------------------------------------------------
