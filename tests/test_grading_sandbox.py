@@ -915,6 +915,7 @@ def test_arrays_tensors_and_figures_work(any_box):
         figure = Figure()
         figure.subplots().plot(np.arange(9) @ np.ones((9, 2)))
         figure.savefig("figure.png")
+        torch.set_num_threads(1)  # threads of the tests before are not in a forked process, and waited for
         product = torch.ones(64, 64) @ torch.ones(64, 64)
         return [os.path.getsize("figure.png") > 1000, float(product[0, 0])]
 
