@@ -49,7 +49,8 @@ def configure(c: Config) -> None:
     _execute(c)
     configure_feedback(c)
     # Student text and output reach the instructor's browser: no script of theirs may run there.
-    c.HTMLExporter.sanitize_html = True
+    c.HTMLExporter.sanitize_html = True  # what was printed and shown
+    c.HTMLExporter.filters = {"markdown2html": "coursekit.grading.reports.safe.formgrader_markdown"}
 
 
 def put_alembic_on_path() -> None:

@@ -29,6 +29,7 @@ from coursekit.grading.execution.substitutes import own_programs
 from coursekit.grading.records import Limits
 
 _PRINT = builtins.print
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 class Connection(Protocol):
@@ -513,5 +514,7 @@ def _checked(output: Any) -> dict[str, Any]:
         ):
             count = {"execution_count": None} if kind == "execute_result" else {}
             metadata = storable_metadata(output.get("metadata"))
-            return {"output_type": kind, "data": data, "metadata": metadata, **count}
+            # A notebook holds no state of widgets: nothing can show them, the formgrader fails if it tries.
+            shown = {mime: value for mime, value in data.items() if mime != WIDGET}
+            return {"output_type": kind, "data": shown, "metadata": metadata, **count}
     raise BadData("an output is no output")

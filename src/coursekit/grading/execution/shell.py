@@ -186,8 +186,18 @@ def is_storable(mime: str, value: Any) -> bool:
 
 
 def storable_metadata(metadata: Any) -> dict[str, Any]:
-    """Metadata of an output as a notebook may hold it; empty if it may not."""
-    return metadata if isinstance(metadata, dict) and _is_json(metadata) else {}
+    """Of an output's metadata the numbers, such as a picture's width, also those for one form of the data.
+
+    Text would stand in the formgrader's page as it is: nbconvert quotes no width.
+    """
+    if not isinstance(metadata, dict):
+        return {}
+    forms = {str(form): _numbers(value) for form, value in metadata.items() if isinstance(value, dict)}
+    return _numbers(metadata) | {form: numbers for form, numbers in forms.items() if numbers}
+
+
+def _numbers(values: dict[Any, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in values.items() if type(value) in (bool, int, float)}
 
 
 def _is_json(value: Any, depth: int = 0) -> bool:

@@ -10,12 +10,14 @@ import base64
 import binascii
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from io import BytesIO
 from typing import Any
 
 import bleach
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
@@ -23,7 +25,9 @@ from pygments import highlight as pygments_highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 
-__all__ = ["Budget", "highlight", "html", "image", "joined", "markdown", "svg", "terminal"]
+__all__ = [
+    "Budget", "formgrader_markdown", "highlight", "html", "image", "joined", "markdown", "svg", "terminal",
+]  # fmt: skip
 
 TEXT = 20_000  # characters of one text that are shown
 SOURCE = 60_000  # of one code cell
@@ -37,6 +41,7 @@ TAGS = frozenset(
     "pre q s samp small span strong sub sup table tbody td tfoot th thead tr u ul var".split()
 )
 ADDRESS = re.compile(r"(?:https?://|mailto:)[^\s<>\"']+")
+LOCAL_IMAGE = re.compile(r"(?!.*\.\.)[\w-][\w./ %-]*\.(?:png|jpe?g|gif)", re.ASCII | re.IGNORECASE)
 DATA_IMAGE = re.compile(r"data:image/(?:png|jpeg|gif);base64,([A-Za-z0-9+/=\s]+)")
 # Pygments' classes have one to three characters; the page's own are longer, so that no text can dress up
 # as a mark.
@@ -120,10 +125,24 @@ def html(text: str) -> Markup | None:
 
 def markdown(text: str, attachments: Mapping[str, Any] | None = None) -> Markup:
     """Markdown as HTML; tags that are not allowed are shown as what was typed."""
+    return _rendered(text, _Renderer(attachments or {}), _admits)
+
+
+@pass_context
+def formgrader_markdown(context: Context, text: str) -> Markup:
+    """The filter `markdown2html` of the formgrader's template.
+
+    As `markdown`, but MathJax, which the page has loaded, sets the formulas, and pictures that lie beside the
+    notebook are shown.
+    """
+    attachments = context.get("cell", {}).get("attachments", {})
+    return _rendered(text, _FormgraderRenderer(attachments), _admits_local)
+
+
+def _rendered(text: str, renderer: _Renderer, admits: Callable[[str, str, str], bool]) -> Markup:
     text = visible(text)
     if text.count("<") <= TAGS_AT_MOST:
-        rendered = MarkdownWithMath(renderer=_Renderer(attachments or {})).render(text)
-        cleaned = _clean(rendered, strip=False)
+        cleaned = _clean(MarkdownWithMath(renderer=renderer).render(text), strip=False, admits=admits)
         if cleaned is not None:
             return cleaned
     return Markup("<pre>{}</pre>").format(text)
@@ -158,11 +177,17 @@ class _Renderer(IPythonRenderer):
         return next(filter(None, found), "")
 
 
-def _clean(text: str, strip: bool) -> Markup | None:
+class _FormgraderRenderer(_Renderer):
+    inline_math = IPythonRenderer.inline_math
+    block_math = IPythonRenderer.block_math
+    latex_environment = IPythonRenderer.latex_environment
+
+
+def _clean(text: str, strip: bool, admits: Callable[[str, str, str], bool] | None = None) -> Markup | None:
     if text.count("<") > TAGS_AT_MOST:
         return None
     cleaner = bleach.Cleaner(
-        tags=TAGS, attributes=_admits, protocols=["http", "https", "mailto", "data"], strip=strip
+        tags=TAGS, attributes=admits or _admits, protocols=["http", "https", "mailto", "data"], strip=strip
     )
     try:
         return Markup(cleaner.clean(text))
@@ -180,6 +205,11 @@ def _admits(tag: str, name: str, value: str) -> bool:
     if name == "class":
         return all(PYGMENTS_CLASS.fullmatch(part) for part in value.split())
     return name == "alt" and tag == "img"
+
+
+def _admits_local(tag: str, name: str, value: str) -> bool:
+    local = tag == "img" and name == "src" and LOCAL_IMAGE.fullmatch(value) is not None
+    return local or _admits(tag, name, value)
 
 
 def _is_image(address: str) -> bool:
