@@ -86,7 +86,9 @@ def course(tmp_path_factory) -> Path:
     released = nbformat.read(course / "exercises" / TASK / f"{TASK}.ipynb", as_version=4)
     honest = {"square": "def square(x):\n    return x ** 2", "why": "Because $x^2$ is $x$ times $x$."}
     demo.submit({"ada": answered(released, honest), "mallory": answered(released, HOSTILE)}, TASK, course)
-    (course / "submitted" / "mallory" / TASK / "picture.png").write_bytes(base64.b64decode(PNG))
+    beside = course / "submitted" / "mallory" / TASK
+    (beside / "picture.png").write_bytes(base64.b64decode(PNG))
+    (beside / "page.html").write_text(f"<p>A page.</p><script>{RUN}</script>")
     return course
 
 
@@ -256,6 +258,12 @@ def test_a_picture_beside_the_notebook_is_shown(course, graded, see, browser):
     see(submission(course, "mallory"))
     picture = find(browser, "img[src='picture.png']")
     wait(browser, lambda driver: picture.get_property("naturalWidth") == 1)
+
+
+def test_a_page_beside_the_notebook_runs_nothing(course, graded, see, browser):
+    see(f"{submission(course, 'mallory')}page.html")
+    assert find(browser, "p").text == "A page."
+    assert browser.execute_script("return window.hacked") is None
 
 
 def test_nothing_runs_in_the_feedback_either(course, graded, see, browser):

@@ -1,6 +1,6 @@
 """Our engine behind nbgrader's own doors: `nbgrader autograde`, the formgrader's button, `nbgrader validate`.
 
-`install` replaces three methods of nbgrader; what they call stays as it is.  Every nbgrader command loads
+`install` replaces a few methods of nbgrader; what they call stays as it is.  Every nbgrader command loads
 this module, so that it imports the engine only when it is wanted.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Collection
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.converters.autograde import Autograde
@@ -45,6 +45,14 @@ def install() -> None:
     Autograde.start = autograde
     Validator._preprocess = run_for_validation
     NbGraderAPI.get_submitted_timestamp = submitted_timestamp
+    formgrader = sys.modules.get("nbgrader.server_extensions.formgrader.handlers")
+    if formgrader is not None:  # in the server alone
+        formgrader.SubmissionFilesHandler.set_extra_headers = forbid_scripts
+
+
+def forbid_scripts(handler: Any, path: str) -> None:
+    """Let a student's file, which the formgrader serves from the server's own address, run nothing."""
+    handler.set_header("Content-Security-Policy", "sandbox")
 
 
 def _runs_here() -> bool:
