@@ -19,6 +19,7 @@ from coursekit.grading import demo
 from coursekit.grading.gradebook.ledger import Ledger
 
 webdriver = pytest.importorskip("selenium.webdriver")
+from selenium.common.exceptions import WebDriverException  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
@@ -128,12 +129,20 @@ def browser(jupyter, tmp_path_factory):
     options.binary_location = BROWSER
     for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = _started(options)
     try:
         driver.get(f"{jupyter}/formgrader?token=test")
         yield driver
     finally:
         driver.quit()
+
+
+def _started(options: webdriver.ChromeOptions) -> webdriver.Chrome:
+    """The browser; on a busy machine it may need a second try to come up."""
+    try:
+        return webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    except WebDriverException:
+        return webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
 
 
 @pytest.fixture
