@@ -5,7 +5,10 @@ The differences that are meant stand at the end.
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +23,11 @@ import pytest
 from grading_honest import FILES, NOTEBOOKS, hand_in, parsed
 from grading_notebooks import answered, cell, notebook
 from nbgrader.api import Gradebook
+from nbgrader.preprocessors import ComputeChecksums
+from nbgrader.validator import Validator
+from traitlets.config import Config
 
-from coursekit.grading import ONE_THREAD
+from coursekit.grading import ONE_THREAD, hooks
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the engine runs on Linux")
 
@@ -212,3 +218,68 @@ def test_no_test_of_these_notebooks_needed_the_students_process_but_the_one_that
     assert "believes the student's process" not in log
     tagged = [name for name, text in NOTEBOOKS.items() if "same-process" in text]
     assert tagged == ["inheritance"]  # its test derives a class from the student's
+
+
+# ---- nbgrader validate
+
+TEST = "assert double(3) == 6\nassert double(0) == 0"
+VALIDATED = {
+    "right": {},
+    "wrong": {"double": "def double(x):\n    return x ** 2"},
+    "unfinished": {"double": "def double(x):\n    raise NotImplementedError()"},
+    "raises": {"double": "def double(x):\n    y = 0\n    return x / y"},
+    "partial": {"double": "def double(x):\n    return 2 * abs(x)"},
+    "syntax": {"double": "def double(x)\n    return 2 * x"},
+    "changed test": {"test-double": "assert True"},
+    "no file": {"first": "first = open('no.txt').read()"},
+}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A notebook as a student gets it, solved, with a data file beside it."""
+    folder = tmp_path_factory.mktemp("validate")
+    source = notebook(
+        cell("def double(x):\n    return 2 * x", "solution", "double"),
+        cell(TEST, "test", "test-double", 2),
+        cell("print('credit')\n2 if double(-1) == -2 else 1", "test", "test-credit", 2),
+        cell("first = open('data.txt').read()", "solution", "first"),
+        cell("assert first == 'one'", "test", "test-first", 1),
+    )
+    (folder / "data.txt").write_text("one")
+    return folder, ComputeChecksums().preprocess(source, {})[0]
+
+
+def said(folder: Path, made: nbformat.NotebookNode, preprocess, **options) -> str:
+    """What `nbgrader validate` prints, whatever it calls the cells."""
+    nbformat.write(made, folder / "task.ipynb")
+    validator = Validator(**options)
+    validator.stream = io.StringIO()
+    validator._preprocess = functools.partial(preprocess, validator)
+    validator.validate_and_print(str(folder / "task.ipynb"))
+    return re.sub(r"Cell (In\[\d+\]|[\w-]+), line", "Cell, line", validator.stream.getvalue())
+
+
+@pytest.mark.parametrize("answers", VALIDATED.values(), ids=VALIDATED)
+def test_validation_says_what_stock_says(released, answers):
+    folder, solved = released
+    made = answered(solved, answers)
+    ours, stock = (said(folder, made, how) for how in (hooks.run_for_validation, hooks._stock_preprocess))
+    assert ours == stock
+    assert "Success!" in ours or "FAILED" in ours or "HAVE CHANGED" in ours
+
+
+def test_a_cell_of_another_type_is_said_to_have_changed_as_in_stock(released):
+    folder, solved = released
+    made = nbformat.from_dict(solved)
+    made.cells[1] = nbformat.v4.new_markdown_cell(TEST, metadata=made.cells[1].metadata)
+    ours, stock = (said(folder, made, how) for how in (hooks.run_for_validation, hooks._stock_preprocess))
+    assert ours == stock and "HAVE CHANGED" in ours
+
+
+def test_a_validation_of_an_endless_loop_ends(released):
+    folder, solved = released
+    made = answered(solved, {"double": "def double(x):\n    while True: pass"})
+    config = Config({"Grader": {"seconds_per_call": 1.0}})
+    ours = said(folder, made, hooks.run_for_validation, config=config)
+    assert "VALIDATION FAILED ON 2 CELL(S)" in ours and "did not finish within 1 s" in ours

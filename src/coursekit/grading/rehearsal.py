@@ -17,12 +17,25 @@ __all__ = ["SAME_PROCESS", "failed_tests", "passed", "tagged"]
 
 
 def failed_tests(result: Result) -> set[str]:
-    """Tests that were not passed in full, coursekit's own checks aside, which need no other process."""
+    """Tests that were not passed in full.
+
+    Not coursekit's own checks, which need no other process, nor what loops or crashes, which would do so
+    anywhere.
+    """
+    stopped = {_name(cell) for cell in result.cells["cells"] if _was_stopped(cell)}
     return {
         name
         for name, score in result.scores.items()
         if score.points is not None and score.points < score.maximum and score.record is None
-    }
+    } - stopped
+
+
+def _name(cell: Mapping[str, Any]) -> str | None:
+    return cell["metadata"].get("nbgrader", {}).get("grade_id")
+
+
+def _was_stopped(cell: Mapping[str, Any]) -> bool:
+    return any(output.get("ename") in ("TimeUp", "ProcessEnded") for output in cell.get("outputs", ()))
 
 
 def passed(result: Result, names: Collection[str]) -> set[str]:
@@ -40,6 +53,6 @@ def tagged(job: Job, names: Collection[str]) -> Job:
 
 def _tagged(cell: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     metadata = cell["metadata"]
-    if metadata.get("nbgrader", {}).get("grade_id") not in names:
+    if _name(cell) not in names:
         return dict(cell)
     return {**cell, "metadata": {**metadata, "tags": [*metadata.get("tags", []), SAME_PROCESS]}}
