@@ -1,4 +1,4 @@
-"""The course round trip with stock nbgrader: release, hand in, grade, feedback, export, formgrader."""
+"""The course round trip by nbgrader's commands: release, hand in, grade, feedback, export, formgrader."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 
 from coursekit import checks
 from coursekit.grading import demo
+from coursekit.grading.gradebook.ledger import Ledger
 from coursekit.grading.mistakes import MISTAKES
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def hand_ins() -> dict[str, dict[str, nbformat.NotebookNode]]:
     return {slug: demo.hand_ins(slug, ROOT) for slug in MISTAKES}
 
 
-def test_stock_nbgrader_makes_the_committed_student_notebook(course):
+def test_nbgrader_makes_the_committed_student_notebook(course):
     name = f"exercises/{SLUG}/{SLUG}.ipynb"
     assert (course / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8")
 
@@ -83,6 +84,20 @@ def test_the_untouched_release_earns_nothing(rows):
 def test_a_mistake_costs_exactly_its_points(rows, hand_ins):
     expected = grade_here(hand_ins[SLUG][MISTAKE])
     assert rows[MISTAKE].points == points(expected) < rows["full"].points
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nbgrader's own grader runs")
+def test_autograde_has_run_our_engine(course, rows):
+    outcomes = Ledger(f"sqlite:///{course / 'gradebook.db'}").outcomes(SLUG)
+    assert {one.student: one.points for one in outcomes} == {name: row.points for name, row in rows.items()}
+    assert all(one.protection and one.fingerprint for one in outcomes)
+    page = (course / "_build" / "grading" / SLUG / "summary.html").read_text(encoding="utf-8")
+    assert all(student in page for student in rows)
+
+
+@pytest.mark.parametrize("student", ["full", MISTAKE])
+def test_two_processes_give_what_one_gives(rows, hand_ins, student):
+    assert rows[student].points == points(grade_here(hand_ins[SLUG][student]))
 
 
 def test_the_feedback_names_the_mistake(course, rows, hand_ins):
@@ -143,6 +158,18 @@ def test_validate_tells_a_student_the_mistake_and_passes_the_solution(course):
     assert "VALIDATION FAILED ON 1 CELL(S)" in wrong
     assert "  > " in wrong
     assert "FAILED" not in right
+
+
+def test_the_demo_prints_the_grades_and_where_everything_lies(tmp_path, monkeypatch, capsys):
+    slug = "equivariance"
+    two = {name: made for name, made in demo.hand_ins(slug, ROOT).items() if name in ("full", "empty")}
+    monkeypatch.setattr(demo, "hand_ins", lambda slug, course: two)
+    demo.run(ROOT, tmp_path / "class", [slug])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "equivariance: 2 hand-ins to grade"
+    assert any(line.split() == ["full", "20", "/", "20"] for line in lines)
+    assert (tmp_path / "class" / "feedback" / "full" / slug / f"{slug}.html").exists()
+    assert lines[-3].endswith("grades.csv") and lines[-1].endswith("summary.html")
 
 
 def test_a_demo_never_empties_a_folder_of_someone_else(tmp_path):
