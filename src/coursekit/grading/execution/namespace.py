@@ -38,6 +38,7 @@ class Namespace:
         self._shared: dict[str, Any] = {}
         self._kept: dict[str, Any] = {}
         self._sent: set[str] = set()
+        self._before: dict[str, Any] = {}
         self._student: Student
         space["issubclass"] = lambda kind, parents: is_subclass(kind, parents, self.classes)
 

@@ -85,15 +85,14 @@ class Names(Protocol):
 class Student:
     """One hand-in's process, through all its lives.
 
-    start: makes a process.   space: what names mean here.   names, bound: what the student's namespace holds,
-    and what the cells that ran since the last look have bound.   lost: what became of processes that ended
-    before their time.   broken: why no process can be had any more; then nothing that happened counts.
+    start: makes a process.   space: what names mean here.   names: what the student's namespace holds.
+    lost: what became of processes that ended before their time.   broken: why no process can be had any more;
+    then nothing that happened counts.
     """
 
     def __init__(self, start: Callable[[], Connection], limits: Limits, space: Names) -> None:
         self.generation = 0
         self.names: set[str] = set()
-        self.bound: set[str] = set()
         self.lost: list[str] = []
         self.broken: str | None = None
         self.watching: RemoteWatch | None = None
@@ -176,7 +175,6 @@ class Student:
     def _learn(self, reply: dict[str, Any]) -> list[Any]:
         """Note which names there are after a cell; its outputs."""
         self.names = set(map(str, reply["names"]))
-        self.bound |= set(map(str, reply["bound"]))
         return reply["outputs"]
 
     def _ensure(self) -> Channel:
@@ -487,7 +485,7 @@ def error_output(name: str, text: str, lines: Sequence[str] = ()) -> dict[str, A
 def _answers(reply: dict[str, Any], request: str) -> bool:
     """Whether a reply has the parts that an answer to this request has."""
     match request, reply:
-        case "run", {"names": list(), "bound": list(), "outputs": list()}:
+        case "run", {"names": list(), "outputs": list()}:
             return True
         case "get", {"values": dict()}:
             return True

@@ -101,13 +101,10 @@ class Agent:
     # ---- Requests
 
     def _do_run(self, request: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
-        """Run a cell; tell its outputs and which names the student has now and which are new."""
-        before = {name: id(value) for name, value in self._names().items()}
+        """Run a cell; tell its outputs and which names the student has now."""
         ran = self._shell.run(request["source"], request["cell"])
-        names = self._names()
-        bound = [name for name, value in names.items() if before.get(name) != id(value)]
         outputs = ran.outputs + self._printed()
-        return {"outputs": outputs, "success": ran.success, "names": list(names), "bound": bound}
+        return {"outputs": outputs, "success": ran.success, "names": list(self._names())}
 
     def _do_get(self, request: dict[str, Any], decoder: Decoder, encoder: Encoder) -> dict[str, Any]:
         names = self._names()
