@@ -20,6 +20,8 @@ ORDER = [
     "losses",
     "layers",
     "equivariance",
+    "cells",
+    "recurrent",
     "optim",
     "train",
     "gradcheck",
