@@ -22,6 +22,7 @@ ORDER = [
     "equivariance",
     "cells",
     "recurrent",
+    "clipping",
     "optim",
     "train",
     "gradcheck",
