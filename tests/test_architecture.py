@@ -22,6 +22,7 @@ ORDER = [
     "equivariance",
     "cells",
     "recurrent",
+    "jacobians",
     "clipping",
     "optim",
     "train",
