@@ -319,6 +319,48 @@ def test_what_differs_is_said_in_the_order_type_shape_dtype_finite_value(change,
     assert said in report(lambda x, w: change(slide(x, w)), first_case_only)
 
 
+def doubled(gradients):
+    """Twice each array; the honest solution of a check whose argument and result are dictionaries."""
+    return {name: 2 * a for name, a in gradients.items()}
+
+
+BY_NAME = Check(
+    "toy.by_name",
+    "by name",
+    doubled,
+    (Case("two", 1, lambda draw: call({"w": draw(3, 5), "b": draw(5)})),),
+    terms=("doubled",),
+)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda gradients: list(gradients.values()), "doubled is of type list, expected a dict"),
+        (lambda gradients: {"w": gradients["w"]}, "doubled has the keys 'w', expected 'b', 'w'"),
+        (lambda gradients: {}, "doubled has the keys none, expected 'b', 'w'"),
+        (lambda gradients: doubled(gradients) | {"b": gradients["w"][0]}, "doubled['b'][0] is "),
+        (lambda gradients: doubled(gradients) | {"b": None}, "doubled['b'] is None; does the function"),
+        (lambda gradients: gradients["w"], "doubled is of type ndarray, expected a dict"),
+    ],
+)
+def test_a_dictionary_of_arrays_is_compared_by_its_keys(wrong, said):
+    text = report(wrong, BY_NAME)
+    assert said in text
+    assert "in two: gradients = {'w': float64 (3, 5), 'b': float64 (5,)}" in text
+    assert BY_NAME.grade(doubled).points == 1
+    assert BY_NAME.grade(lambda gradients: dict(reversed(doubled(gradients).items()))).points == 1
+
+
+def test_functions_and_lists_of_arrays_are_described_in_brief():
+    def steps(draw):
+        return call(doubled, [draw(3, 5), draw(3, 5), draw(2, 5)])
+
+    described = Check("toy.steps", "steps", lambda f, batches: 1, (Case("three", 1, steps),))
+    text = report(lambda f, batches: 2, described)
+    assert "in three: f = doubled, batches = 3 arrays, the first float64 (3, 5)" in text
+
+
 def test_values_that_differ_late_are_printed_with_enough_digits():
     text = report(lambda x, w, stride=1: slide(x, w, stride=stride) * (1 + 1e-8))
     got, expected = text.split("y[0] is ")[1].split(";")[0].split(", expected ")

@@ -30,6 +30,8 @@ def difference(got: Any, expected: Any, name: str, tolerance: float | None = Non
         return _array_difference(got, expected, name, tolerance)
     if isinstance(expected, tuple):
         return _tuple_difference(got, expected, name, tolerance)
+    if isinstance(expected, dict):
+        return _dict_difference(got, expected, name, tolerance)
     return _plain_difference(got, expected, name)
 
 
@@ -91,6 +93,16 @@ def _tuple_difference(got: Any, expected: tuple, name: str, tolerance: float | N
         return f"{name} is a tuple of {len(got)}, expected {len(expected)}"
     pairs = enumerate(zip(got, expected, strict=True))
     parts = (difference(g, e, f"{name}[{i}]", tolerance) for i, (g, e) in pairs)
+    return next((part for part in parts if part), None)
+
+
+def _dict_difference(got: Any, expected: dict, name: str, tolerance: float | None) -> str | None:
+    if type(got) is not dict:
+        return f"{name} is of type {_type_name(got)}, expected a dict"
+    if set(got) != set(expected):
+        keys = [", ".join(sorted(map(repr, keys))) or "none" for keys in (got, expected)]
+        return f"{name} has the keys {keys[0]}, expected {keys[1]}"
+    parts = (difference(got[key], value, f"{name}[{key!r}]", tolerance) for key, value in expected.items())
     return next((part for part in parts if part), None)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import wrap
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,6 +144,14 @@ def describe_call(names: Sequence[str], args: Sequence[Any], kwargs: dict[str, A
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, np.ndarray) or is_tensor(value):
+    if _is_array(value):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    return repr(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {_brief(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list) and any(map(_is_array, value)):
+        return f"{len(value)} arrays, the first {_brief(value[0])}"
+    return value.__name__ if isinstance(value, FunctionType) else repr(value)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or is_tensor(value)
