@@ -1,11 +1,11 @@
-"""The Sphinx extension that makes the book: execution, mathematics, reference pages, HTML."""
+"""The Sphinx extension that makes the book: execution, mathematics, reference, interactive drawings, HTML."""
 
 from __future__ import annotations
 
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from coursekit.book import docstrings, execution, html, mathematics
+from coursekit.book import docstrings, execution, html, interactive, mathematics
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -26,5 +26,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     mathematics.setup(app)
     execution.setup(app)
     docstrings.setup(app)
+    interactive.setup(app)
     html.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
