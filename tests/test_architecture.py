@@ -21,6 +21,7 @@ ORDER = [
     "layers",
     "equivariance",
     "cells",
+    "graph",
     "recurrent",
     "jacobians",
     "clipping",
