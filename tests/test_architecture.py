@@ -23,6 +23,7 @@ ORDER = [
     "cells",
     "graph",
     "recurrent",
+    "bptt",
     "jacobians",
     "clipping",
     "optim",
