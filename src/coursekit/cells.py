@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from array_api_compat import device
 
-from coursekit.arrays import Array, copy, expect_axes, expect_shape, namespace
+from coursekit.arrays import Array, expect_axes, expect_shape, multiply, namespace, transposed
 from coursekit.layers import glorot
 
 if TYPE_CHECKING:
@@ -215,15 +215,13 @@ class RNNCell:
 
     def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N U"]:
         """The input's part of every step: x u + b + bw."""
-        z = x @ self.u
-        for offset in (self.b, self.bw):
-            if offset is not None:
-                z = z + offset
-        return z
+        z = multiply(x, self.u)
+        offsets = [offset for offset in (self.b, self.bw) if offset is not None]
+        return z + sum(offsets[1:], offsets[0]) if offsets else z
 
     def step(self, z: Float[Array, "N U"], before: RNNState) -> tuple[RNNState, tuple]:
         """The state after a step whose input's part is z, and what step_backward needs beside it: nothing."""
-        return RNNState(self.activation.value(self.xp, z + before.h @ self.w)), ()
+        return RNNState(self.activation.value(self.xp, z + multiply(before.h, self.w))), ()
 
     def step_backward(
         self, dafter: RNNState, before: RNNState, after: RNNState, saved: tuple = ()
@@ -232,10 +230,10 @@ class RNNCell:
 
         Implements eq-rnn-step-backward.
         """
-        if self._w_transposed is None:  # stored in its own order it multiplies faster than as a view
-            self._w_transposed = copy(self.w.T)
+        if self._w_transposed is None:
+            self._w_transposed = transposed(self.w)
         dz = dafter.h * self.activation.slope(self.xp, after.h)
-        return dz, RNNState(dz @ self._w_transposed)
+        return dz, RNNState(multiply(dz, self._w_transposed))
 
     def gradients(
         self, x: Float[Array, "T N D"], before: RNNState, dz: Float[Array, "T N U"]
@@ -248,7 +246,7 @@ class RNNCell:
         flat = rows(dz)
         db = self.xp.sum(flat, axis=0) if self.b is not None or self.bw is not None else None
         return RNNGradients(
-            dx=dz @ self.u.T,
+            dx=multiply(dz, transposed(self.u)),
             du=rows(x).T @ flat,
             dw=rows(before.h).T @ flat,
             db=None if self.b is None else db,
