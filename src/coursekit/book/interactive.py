@@ -1,6 +1,6 @@
 """Drawings that a reader can change: a box that a page asks for, filled by a script of that page alone.
 
-A page writes ``{interactive} <name>``; the script is ``static/interactive/<name>.js``, a classic script, since
+A page writes ``{interactive} <name>``; ``static/interactive/<name>.js`` is a classic script, since
 a browser loads no modules from a file.  The box is hidden until its script shows it, so that a reader without
 scripts sees the figure before it and no promise.
 """
