@@ -99,6 +99,23 @@ def test_every_feedback_connection_lies_on_a_cycle_and_every_cycle_has_one(seed)
     assert nx.is_directed_acyclic_graph(rest)
 
 
+@pytest.mark.parametrize(
+    "edges, kind",
+    [
+        ("x a, x b, b y, a y, y a", "indirect"),  # y stands after b, whatever a does
+        ("x a, x b, b y, x y, a y, y a", "indirect"),
+        ("x a, x y, a y, y a, a b", "lateral"),  # the input reaches both at once
+    ],
+)
+def test_a_connection_back_is_indirect_if_something_else_puts_its_source_later(edges, kind):
+    assert build("x* a b y", edges).kinds()["y", "a"] == kind
+
+
+def test_every_unit_has_a_layer_without_any_input():
+    net = build("a b c", "a b, b a, b c, c c")
+    assert net.layers() == {"a": 0, "b": 0, "c": 1}
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_layers_grow_along_every_connection_that_is_not_feedback(seed):
     net = random_net(np.random.default_rng(seed))
@@ -236,7 +253,7 @@ def test_the_unfolded_run_equals_the_recurrent_run(word, library, rng):
 def test_the_parameters_do_not_depend_on_the_number_of_steps(steps, rng):
     net = random_net(rng)
     unfolded = unfold(net, steps)
-    assert sorted(unfolded.parameters) == sorted(net.parameters)
+    assert unfolded.parameters == net.parameters
     assert len(unfolded.graph.edges) == steps * len(net.graph.edges)
 
 

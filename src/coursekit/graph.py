@@ -196,11 +196,11 @@ class RecurrentGraph:
         return tuple(tuple(members[c]) for c in order)
 
     def layers(self) -> dict[str, int]:
-        """The layer of each unit: as given, or else how many connections it takes to get there.
+        """The layer of each unit: as given, or else as the graph says.
 
-        A component starts one layer after the last unit that it reads.  Inside it, its entries come first:
-        the units that read another component or an external input (all, if none does).  Every further
-        connection from the nearest entry is one layer more.
+        The distance of a unit is the least number of connections that lead there from an external input, or
+        from a component that reads nothing.  Of the connections on cycles, those that lead no farther are set
+        aside; the layer is the longest path to the unit along the others.
         Raises ValueError if only some units were given a layer.
         """
         given = {name: self.unit(name).layer for name in self.graph}
@@ -211,19 +211,35 @@ class RecurrentGraph:
             raise ValueError(
                 f"RecurrentGraph.layers: {lacking} have no layer, but others have; give it for all or none"
             )
-        found: dict[str, int] = {}
-        for component in self.components():
-            found |= self._layers_of(component, found)
+        generations = enumerate(nx.topological_generations(self._farther()))
+        found = {name: number for number, names in generations for name in names}
         return {name: found[name] for name in self.graph}
 
-    def _layers_of(self, component: Sequence[str], before: Mapping[str, int]) -> dict[str, int]:
-        members = set(component)
-        read = {name: self.graph.pred[name].keys() - members for name in component}
-        start = 1 + max((before[name] for names in read.values() for name in names), default=-1)
-        entries = [name for name in component if read[name] or self.unit(name).external]
-        inside = self.graph.subgraph(component)
-        distances = enumerate(nx.bfs_layers(inside, entries or list(component)), start=start)
-        return {name: layer for layer, names in distances for name in names}
+    def _farther(self) -> nx.DiGraph:
+        """The graph without those connections of its cycles that lead no farther from the inputs."""
+        component = self._component_of()
+        layers = enumerate(nx.bfs_layers(self.graph, self._sources()))
+        distance = {name: number for number, names in layers for name in names}
+        farther = nx.DiGraph()
+        farther.add_nodes_from(self.graph)
+        farther.add_edges_from(
+            (source, target)
+            for source, target in self.graph.edges
+            if component[source] != component[target] or distance[source] < distance[target]
+        )
+        return farther
+
+    def _sources(self) -> list[str]:
+        """Units from which all others can be reached: external ones first, then whole components."""
+        sources = list(self.inputs)
+        for names in self.components():
+            read = {source for name in names for source in self.graph.pred[name]}
+            if read <= set(names) and not set(names) & set(sources):
+                sources += names
+        return sources
+
+    def _component_of(self) -> dict[str, int]:
+        return {name: number for number, names in enumerate(self.components()) for name in names}
 
     def kinds(self) -> dict[Edge, str]:
         """The kind of each connection: "forward", or the kind of its feedback.
@@ -233,8 +249,7 @@ class RecurrentGraph:
         its feedback the graph has no cycle.  Implements eq-graph-kinds.
         Source: kriesel2007brief, section 3.3.2.
         """
-        layer = self.layers()
-        component = {name: i for i, names in enumerate(self.components()) for name in names}
+        layer, component = self.layers(), self._component_of()
 
         def kind(source: str, target: str) -> str:
             if source == target:
@@ -408,8 +423,9 @@ class UnfoldedGraph(NamedTuple):
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Ids of all parameters, each once: those of net, whatever the number of steps."""
-        return _ids(self.graph)
+        """Ids of all parameters in the graph, each once: those of net, whatever the number of steps."""
+        used = set(_ids(self.graph))
+        return tuple(name for name in self.net.parameters if name in used)
 
 
 def unfold(net: RecurrentGraph, steps: int, *, order: Order = "synchronous") -> UnfoldedGraph:
