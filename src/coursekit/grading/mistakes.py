@@ -38,4 +38,13 @@ MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {
         "counted-changes": ("unchanged-share", "(before == after)", "(before != after)"),
         "unfolded-wave": ("apparent-frequency", "abs(turns - round(turns))", "turns % 1"),
     },
+    "clipping": {
+        "one-sided": ("clip-by-value", "np.clip(g, -limit, limit)", "np.minimum(g, limit)"),
+        "share-kept": ("clip-by-value", "np.abs(g) > limit", "np.abs(g) <= limit"),
+        "each-alone": ("clip-by-norm", "g * factor", "g * min(1, limit / max(np.linalg.norm(g), 1e-9))"),
+        "scaled-up": ("clip-by-norm", "limit / norm if norm > limit else 1.0", "limit / norm"),
+        "wrong-norm": ("clip-by-norm", "}, norm", "}, min(norm, limit)"),
+        "raw-step": ("train", "in gradients.items()}", "in gradient_of(parameters, batch).items()}"),
+        "broken-step": ("train", "if math.isfinite(norm):", "if True:"),
+    },
 }
