@@ -1,8 +1,9 @@
 """Recurrent cells: what happens in one time step, forward and backward, and how the weights start.
 
 A cell splits its work in two.  `project` is the input's part, which needs no state: one matrix product does
-it for all steps at once.  `step` is the rest, and must wait for the step before.  Backward, `step_backward`
-goes through the rest step by step, and `gradients` collects the weights' gradients in one product.
+it for all steps at once.  `step` is the rest, and must wait for the step before.  Backward, `local_slopes` is
+what no gradient is needed for, `step_backward` goes back step by step, and `gradients` collects the weights'
+gradients in one product.
 `coursekit.recurrent` runs any cell along a sequence.
 """
 
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from array_api_compat import device
 
-from coursekit.arrays import Array, expect_axes, expect_shape, multiply, namespace, transposed
+from coursekit.arrays import Array, expect_axes, expect_shape, multiply, namespace, transposed, unstack
 from coursekit.layers import glorot
 
 if TYPE_CHECKING:
@@ -215,24 +216,32 @@ class RNNCell:
 
     def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N U"]:
         """The input's part of every step: x u + b + bw."""
-        z = multiply(x, self.u)
         offsets = [offset for offset in (self.b, self.bw) if offset is not None]
-        return z + sum(offsets[1:], offsets[0]) if offsets else z
+        return multiply(x, self.u, sum(offsets[1:], offsets[0]) if offsets else None)
 
     def step(self, z: Float[Array, "N U"], before: RNNState) -> tuple[RNNState, tuple]:
         """The state after a step whose input's part is z, and what step_backward needs beside it: nothing."""
-        return RNNState(self.activation.value(self.xp, z + multiply(before.h, self.w))), ()
+        return RNNState(self.activation.value(self.xp, multiply(before.h, self.w, z))), ()
+
+    def local_slopes(self, states: RNNState, saved: list[tuple]) -> list[tuple]:
+        """What every step_backward can be given as saved: f'(a_t) of all steps, computed at once.
+
+        states: the T + 1 states of a sequence.   saved: what its steps kept.
+        """
+        return [(slope,) for slope in unstack(self.activation.slope(self.xp, states.h[1:]))]
 
     def step_backward(
         self, dafter: RNNState, before: RNNState, after: RNNState, saved: tuple = ()
     ) -> tuple[Float[Array, "N U"], RNNState]:
-        """Gradients of a step's z and of the state before it.   dafter: gradient of the state after it.
+        """Gradients of a step's z and of the state before it.
 
         Implements eq-rnn-step-backward.
+
+        dafter: gradient of the state after it.   saved: what step kept, or this step's of local_slopes.
         """
         if self._w_transposed is None:
             self._w_transposed = transposed(self.w)
-        dz = dafter.h * self.activation.slope(self.xp, after.h)
+        dz = dafter.h * (saved[0] if saved else self.activation.slope(self.xp, after.h))
         return dz, RNNState(multiply(dz, self._w_transposed))
 
     def gradients(

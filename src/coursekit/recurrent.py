@@ -22,7 +22,9 @@ from coursekit.arrays import (
     multiply,
     namespace,
     per_axis,
+    stack,
     transposed,
+    unstack,
 )
 from coursekit.cells import Activation, RNNCell, RNNState, initial_weights
 from coursekit.layers import Layer, Parameters
@@ -101,12 +103,12 @@ def unroll(
     if reverse:
         x = reverse_sequences(x, lengths)
     states, saved = [state], []
-    for z, counts in zip(_unstack(cell.project(x)), _steps(inside, len(x)), strict=True):
+    for z, counts in zip(unstack(cell.project(x)), _steps(inside, len(x)), strict=True):
         after, kept = cell.step(z, state)
         state = after if counts is None else _choose(cell.xp, counts, after, state)
         states.append(state)
         saved.append(kept)
-    trace = Trace(cell, x, _stack_states(cell.xp, states), saved, inside, reverse, lengths)
+    trace = Trace(cell, x, _stack_states(states), saved, inside, reverse, lengths)
     h = trace.states[0][1:]
     h = h if inside is None else cell.xp.where(inside, h, cell.xp.zeros_like(h))
     return (reverse_sequences(h, lengths) if reverse else h), state, trace
@@ -130,18 +132,18 @@ def unroll_backward(
         dh = reverse_sequences(dh, trace.lengths)
     if inside is not None:
         dh = xp.where(inside, dh, xp.zeros_like(dh))
-    states = _states(trace.states)
+    states, saved = _states(trace.states), cell.local_slopes(trace.states, trace.saved)
     dstate = _zeros_like(xp, states[0]) if dlast is None else _expect_dlast(function, dlast, states[0])
-    upstream, mask = _unstack(dh), _steps(inside, len(dh))
+    upstream, mask = unstack(dh), _steps(inside, len(dh))
     dz: list[Array] = [None] * len(dh)
     for t in reversed(range(len(dh))):
         dafter = type(dstate)(dstate[0] + upstream[t], *dstate[1:])
         inner = dafter if mask[t] is None else _choose(xp, mask[t], dafter, _zeros_like(xp, dafter))
-        dz[t], dstate = cell.step_backward(inner, states[t], states[t + 1], trace.saved[t])
+        dz[t], dstate = cell.step_backward(inner, states[t], states[t + 1], saved[t])
         if mask[t] is not None:  # a sequence that has ended hands the gradient of its state on as it is
             dstate = _choose(xp, mask[t], dstate, dafter)
     before = type(states[0])(*(a[:-1] for a in trace.states))
-    gradients = cell.gradients(trace.x, before, _stack(xp, dz) if dz else cell.project(trace.x))
+    gradients = cell.gradients(trace.x, before, stack(dz) if dz else cell.project(trace.x))
     if trace.reverse:
         gradients = gradients._replace(dx=reverse_sequences(gradients.dx, trace.lengths))
     return gradients, dstate
@@ -162,23 +164,13 @@ def reverse_sequences(x: Float[Array, "T N C"], lengths: Lengths = None) -> Floa
     return xp.take_along_axis(x, xp.broadcast_to(source[:, :, None], x.shape), axis=0)
 
 
-def _unstack(a: Array) -> list[Array]:
-    """The entries of the first axis.  Indexing a torch tensor step by step would cost T^2 in its backward."""
-    return list(a.unbind(0)) if is_torch(a) else list(a)
-
-
-def _stack(xp: ModuleType, parts: list[Array]) -> Array:
-    """The arrays along a new first axis; xp.stack takes three times as long for small ones."""
-    return xp.reshape(xp.concat(parts), (len(parts), *parts[0].shape))
-
-
-def _stack_states(xp: ModuleType, states: list[State]) -> State:
-    return type(states[0])(*(_stack(xp, list(arrays)) for arrays in zip(*states, strict=True)))
+def _stack_states(states: list[State]) -> State:
+    return type(states[0])(*(stack(arrays) for arrays in zip(*states, strict=True)))
 
 
 def _states(stacked: State) -> list[State]:
     """One state per step."""
-    return [type(stacked)(*arrays) for arrays in zip(*map(_unstack, stacked), strict=True)]
+    return [type(stacked)(*arrays) for arrays in zip(*map(unstack, stacked), strict=True)]
 
 
 def _zeros_like(xp: ModuleType, state: State) -> State:
@@ -191,7 +183,7 @@ def _choose(xp: ModuleType, condition: Array, new: State, old: State) -> State:
 
 def _steps(inside: Bool[Array, "T N 1"] | None, steps: int) -> list[Array | None]:
     """Which sequences have step t; None where all have it."""
-    return [None] * steps if inside is None else _unstack(inside)
+    return [None] * steps if inside is None else unstack(inside)
 
 
 def _inside(lengths: Int[np.ndarray, " N"], x: Array) -> Bool[Array, "T N 1"]:
@@ -534,7 +526,7 @@ def sequence_loss_forward(
             f"{function}: labels must be an array of shape {tuple(x.shape[:2])}, one class number for each "
             f"step of x {tuple(x.shape)}, got {getattr(labels, 'shape', labels)!r}"
         )
-    o = multiply(h, v) if c is None else multiply(h, v) + c
+    o = multiply(h, v, c)
     rows, wanted = _counted(xp, o, trace.inside), _counted(xp, labels[..., None], trace.inside)[:, 0]
     loss, cache = cross_entropy_forward(rows, wanted, reduction=reduction)
     return loss, SequenceCache(trace, h, v, c, cache)
