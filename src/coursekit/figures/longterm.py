@@ -39,7 +39,8 @@ def stretched_circles(matrices: Mapping[str, Float[Array, "2 2"]], powers: Seque
 
     Gradients are rows: g becomes g @ A.T.
     """
-    fig, panels = plt.subplots(1, len(matrices), figsize=(7, 7 / len(matrices) + 0.9), squeeze=False)
+    size = (7, 1.35 * len(matrices) + 0.7)
+    fig, panels = plt.subplots(len(matrices), 1, figsize=size, sharex=True, sharey=True, squeeze=False)
     styles = list(zip(powers, (GREY, BLUE, ORANGE, GREEN), ("-", "--", "-.", ":"), strict=False))
     angles = np.linspace(0, 2 * np.pi, 361)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -47,9 +48,11 @@ def stretched_circles(matrices: Mapping[str, Float[Array, "2 2"]], powers: Seque
         for k, colour, style in styles:
             image = circle @ np.linalg.matrix_power(matrix, k).T
             axes.plot(*image.T, color=colour, linestyle=style, label=f"{k} steps")
-        axes.set(aspect="equal", xlabel="first component", ylabel="second component")
-        axes.set_title(f"{name}\ndeterminant {np.linalg.det(matrix):.2f}", fontsize=9)
-    fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(powers))
+        axes.set_aspect("equal")
+        axes.set_title(f"{name}, determinant {np.linalg.det(matrix):.2f}", fontsize=9)
+    fig.supxlabel("first component", fontsize=10)
+    fig.supylabel("second component", fontsize=10)
+    fig.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(powers))
     return fig
 
 
