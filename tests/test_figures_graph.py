@@ -109,8 +109,9 @@ TIMES = np.linspace(0, 1, 5)
         figures.cooling(TIMES, {"dt = 1": (TIMES, TIMES)}, TIMES, 20.0),
         figures.spring(TIMES, {"in turn": (TIMES, TIMES)}, TIMES),
         figures.learning([1.0, 0.1], [2.0, 5.0], 5.0, {"data": (TIMES, TIMES, "o")}),
+        figures.valleys(TIMES, {"2 s": TIMES}, 5.0),
     ],
-    ids=["cooling", "spring", "learning"],
+    ids=["cooling", "spring", "learning", "valleys"],
 )
 def test_plots_label_both_axes_with_a_unit_or_a_count(figure):
     for axes in figure.axes:

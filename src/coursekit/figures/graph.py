@@ -360,3 +360,15 @@ def learning(
     fit.set(xlabel="time (s)", ylabel="position x (m)")
     fit.legend(fontsize=8)
     return fig
+
+
+@figure
+def valleys(values: Sequence[float], losses: Mapping[str, Sequence[float]], truth: float) -> Figure:
+    """Loss against the spring's k/m, for each named length of the record; the true value dotted."""
+    fig, axes = plt.subplots()
+    axes.axvline(truth, color=GREY, linestyle=":", linewidth=1)
+    for name, loss in losses.items():
+        axes.plot(values, loss, label=name)
+    axes.set(xlabel="k/m (1/s²)", ylabel="loss (m²)")
+    axes.legend(title="record", loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
