@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coursekit import recurrent
-from coursekit.figures import dynamics
+from coursekit.figures import cliff, dynamics
 
 
 def settle(w: float, b: float, start: float, steps: int = 4000) -> np.ndarray:
@@ -76,3 +76,53 @@ def test_portraits_draw_every_path_and_its_end():
     assert titles(figure) == ["a", "b"]
     assert [len(axes.lines) for axes in figure.axes] == [2 * 3 + 1, 2 * 2 + 1]
     assert len(figure.axes[1].lines[-1].get_xdata()) == 10 * 2
+
+
+# The cliff
+
+
+@pytest.mark.parametrize("h0", [-0.4, 0.0, 0.5])
+def test_a_unit_changes_its_basin_at_the_watershed(h0):
+    edge = cliff.watershed(np.array([2.5]), h0)[0]
+    below, above = (settle(2.5, edge + off, h0)[-1] for off in (-1e-4, 1e-4))
+    assert below < 0 < above
+
+
+def test_there_is_no_watershed_where_the_start_is_stable():
+    assert np.isnan(cliff.watershed(np.array([1.3, 1.4]), 0.5)).tolist() == [True, False]
+
+
+def test_the_surface_spans_the_loss():
+    loss = np.outer([0.0, 1.0, 2.0], [1.0, 1.5])
+    (axes,) = cliff.surface(np.array([0.0, 1.0]), np.array([0.0, 1.0, 2.0]), loss).axes
+    low, high = axes.get_zlim()
+    assert low <= 0 and high >= 3
+
+
+def test_last_states_draw_a_map_for_each_start():
+    w, b = np.linspace(0, 3, 4), np.linspace(-1, 1, 5)
+    figure = cliff.last_states(w, b, {0.0: np.zeros((5, 4)), 0.5: np.ones((5, 4))})
+    assert titles(figure) == ["start 0", "start 0.5", ""]
+    for axes, value in zip(figure.axes[:2], (0, 1), strict=True):
+        assert (axes.collections[0].get_array() == value).all()
+        assert len(axes.lines) == 3
+
+
+def test_growth_draws_a_line_for_each_wall():
+    (axes,) = cliff.growth([1, 2], {"a": [1, 10], "b": [1, 4]}).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 10], [1, 4]]
+
+
+def steps(b):
+    return cliff.Steps(np.ones(len(b)), np.array(b), np.ones(len(b)), np.arange(1.0, len(b) + 1))
+
+
+def test_descents_draw_both_ways_and_say_how_far_one_was_thrown():
+    w, b = np.linspace(0, 2, 3), np.linspace(-1, 1, 4)
+    paths = {"raw": steps([0.5, 0.1, 31.4, 31.4]), "clipped": steps([0.5, 0.1, 0.0, 0.1])}
+    left, right = cliff.descents(w, b, np.ones((4, 3)), paths, limit=0.5).axes
+    assert [text.get_text() for text in left.texts] == ["to $b$ = 31"]
+    drawn = {line.get_label(): line for line in left.lines}
+    assert drawn["clipped"].get_ydata().tolist() == [0.5, 0.1, 0.0, 0.1]
+    assert [line.get_label() for line in right.lines] == ["threshold", "raw", "clipped"]
+    assert right.lines[1].get_ydata().tolist() == [1, 2, 3, 4]

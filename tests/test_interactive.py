@@ -5,25 +5,35 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
+from myst_nb.core.read import read_myst_markdown_notebook
 from sphinx.testing.util import SphinxTestApp
 
 from coursekit.book import STATIC, interactive, mathematics
 
+CHAPTERS = Path(__file__).parents[1] / "chapters"
 BOX = "```{interactive} cliff\n:label: Descend\n\nMove *it*.\n```\n"
 
 
-def call(script: str, function: str, *arguments: object) -> object:
-    """What a pure function of a script returns for these arguments, in Node."""
-    given = ", ".join("Infinity" if argument == math.inf else json.dumps(argument) for argument in arguments)
+def evaluate(script: str, expression: str) -> object:
+    """The value in Node of an expression in which `it` is what a script exports."""
     path = json.dumps(str(interactive.SCRIPTS / f"{script}.js"))
-    code = f"console.log(JSON.stringify(require({path}).{function}({given})))"
-    alone = {**os.environ, "NODE_OPTIONS": ""}  # without what the book's own renderer is told
+    code = f"const it = require({path}); console.log(JSON.stringify({expression}))"
     command = [mathematics.find_node(), "-e", code]
+    alone = {**os.environ, "NODE_OPTIONS": ""}  # without what the book's own renderer is told
     ran = subprocess.run(command, capture_output=True, text=True, check=True, env=alone)
     return json.loads(ran.stdout)
+
+
+def call(script: str, function: str, *arguments: object) -> object:
+    """What a pure function of a script returns."""
+    return evaluate(script, f"it.{function}({', '.join(map(json.dumps, arguments))})")
 
 
 # The directive
@@ -85,3 +95,70 @@ def test_a_script_runs_from_a_file_and_loads_nothing(script):
     assert '"use strict";' in text
     for loading in ("import ", "export ", "fetch(", "://"):
         assert loading not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_every_script_has_a_page():
+    text = "".join(page.read_text("utf8") for page in CHAPTERS.glob("*/*.md"))
+    asked = set(re.findall(r"^```\{interactive\} ([\w-]+)$", text, re.MULTILINE))
+    assert asked | {interactive.SHARED} == {path.stem for path in interactive.SCRIPTS.glob("*.js")}
+
+
+# The cliff: the page's own cells are the reference
+
+
+@cache
+def cliff_page() -> dict[str, object]:
+    """What the page's cells define, without those that draw or glue."""
+    text = (CHAPTERS / "gradients" / "cliff.md").read_text("utf8")
+    names: dict[str, object] = {}
+    defining = re.compile(r"^(import math|def (last_state|descend)\()", re.MULTILINE)
+    for cell in read_myst_markdown_notebook(text).cells:
+        if cell.cell_type == "code" and defining.search(cell.source):
+            exec(re.sub("^%.*", "", cell.source, flags=re.MULTILINE), names)
+    return names
+
+
+def close(got: object, expected: object) -> None:
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+POINTS = [(1.3, 0.2), (0.7, -0.4), (1.2, 0.001), (2.0, -0.3), (-1.5, 0.1)]
+
+
+@pytest.mark.parametrize("w, b", POINTS)
+@pytest.mark.parametrize("steps", [1, 7, 50])
+def test_the_cliff_has_the_loss_and_the_gradient_of_the_library(w, b, steps):
+    loss, dw, db = cliff_page()["loss_and_gradient"](w, b, T=steps)
+    net = {"steps": steps, "h0": 0, "target": cliff_page()["target"]}
+    close(call("cliff", "loss", w, b, net), loss[0])
+    close(call("cliff", "gradient", w, b, net), [dw[0], db[0]])
+
+
+STARTS = [(1.6, 0.3, math.inf), (1.6, 0.3, 0.5), (1.2, -0.2, 0.1), (1.0, 0.6, 1)]
+
+
+@pytest.mark.parametrize("w, b, limit", STARTS)
+def test_the_cliff_descends_as_the_page_does(w, b, limit):
+    settings = {"rate": cliff_page()["rate"], "limit": limit, "count": 120}
+    path = call("cliff", "descend", w, b, settings)
+    expected = cliff_page()["descend"](w, b, limit)
+    for name in ("w", "b", "loss", "norm"):
+        close([point[name] for point in path], getattr(expected, name))
+
+
+def test_the_cliff_starts_with_the_settings_of_the_page():
+    page, settings = cliff_page(), evaluate("cliff", "{net: it.net, descent: it.descent}")
+    assert settings["net"] == {"steps": page["T"], "h0": 0, "target": page["target"]}
+    expected = {"w": 1.6, "b": 0.3, "rate": page["rate"], "limit": page["limit"], "count": 120}
+    assert settings["descent"] == expected
+
+
+@pytest.mark.parametrize("number, words", [(0, "0"), (517.6, "518"), (1.2e-7, "1.2e-7"), (0.1600001, "0.16")])
+def test_the_cliff_reports_three_digits(number, words):
+    assert call("cliff", "short", number) == words
+
+
+def test_the_cliff_reports_the_longest_step():
+    path = [{"w": 1, "b": 0, "loss": 1, "norm": norm} for norm in (1, 8, 2)]
+    said = call("cliff", "report", path, 0.5, 0.1)
+    assert said.startswith("gradient at most 8, at step 1; longest step 0.05; loss 1 after 2 steps")
