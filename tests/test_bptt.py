@@ -277,6 +277,22 @@ def test_the_softmax_head_gives_the_gradients_of_the_whole_loss(with_offset, lib
     assert head.dc is None if c is None else relative(head.dc, expected.dc) < library.tolerance
 
 
+def test_labels_below_zero_do_not_count(library, rng):
+    cell = cell_of(rng, library)
+    x, v, c = (library.array(rng.normal(size=s)) for s in ((T, N, D), (U, K), (K,)))
+    lengths, labels = [T, 9, 1, 0, 17], rng.integers(K, size=(T, N))
+    padded = np.where(np.arange(T)[:, None] < lengths, labels, -1)
+    labels, padded = (torch.from_numpy(a) if library.name == "torch" else a for a in (labels, padded))
+    loss, cached = sequence_loss_forward(x, labels, cell.u, cell.w, v, cell.b, c, lengths=lengths)
+    expected, head = sequence_loss_backward(cached), SoftmaxHead(padded, v, c)
+    result = bptt(cell, x, head, block=5)
+    assert float(result.loss) == pytest.approx(float(loss), rel=library.tolerance)
+    assert relative(result.gradients.dw, expected.dw) < 3 * library.tolerance
+    assert relative(result.gradients.dx, expected.dx) < 3 * library.tolerance
+    assert relative(head.dv, expected.dv) < library.tolerance
+    assert relative(head.dc, expected.dc) < library.tolerance
+
+
 def test_the_softmax_head_adds_up_equal_bits_in_every_mode(rng):
     cell, x, v, c = cell_of(rng), rng.normal(size=(T, N, D)), rng.normal(size=(U, K)), rng.normal(size=K)
     labels = rng.integers(K, size=(T, N))

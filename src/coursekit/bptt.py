@@ -441,12 +441,13 @@ def _expect(function: str, cell: Any, x: Array, state: Any) -> State:
 
 
 class SoftmaxHead:
-    """The mean cross-entropy of softmax(h v + c) and a label at every step, for bptt and its kin.
+    """The mean cross-entropy of softmax(h v + c) and a label at every step, a head for bptt and its kin.
 
     Implements eq-rnn-output, eq-rnn-loss and eq-bptt-output.  dv and dc add up what every call gives, from
     zero on; use a new head for a new gradient.
 
-    labels: class number of every step.   v, c: from U outputs to K scores; c may be None.
+    labels: class number of every step; one below 0 does not count, as where a sequence has ended.
+    v, c: from U outputs to K scores; c may be None.
     Raises ShapeError or TypeError if they do not fit.
 
     >>> head = SoftmaxHead(np.zeros((7, 4), int), np.zeros((3, 5)))
@@ -464,6 +465,7 @@ class SoftmaxHead:
         if c is not None:
             expect_shape("SoftmaxHead", "c", c, v.shape[1:], f"one for each column of v {tuple(v.shape)}")
         self.labels, self.v, self.c = labels, v, c
+        self.count = max(1, int((labels >= 0).sum()))
         self.dv = xp.zeros_like(v)
         self.dc = None if c is None else xp.zeros_like(c)
 
@@ -473,9 +475,10 @@ class SoftmaxHead:
         rows = xp.reshape(h, (-1, h.shape[-1]))
         scores = rows @ self.v if self.c is None else rows @ self.v + self.c
         labels = xp.reshape(self.labels[t0 : t0 + h.shape[0], ...], (-1,))
-        loss, cached = cross_entropy_forward(scores, labels, reduction="sum")
-        count = math.prod(self.labels.shape)
-        do = cross_entropy_backward(cached) / count
+        counted = labels >= 0
+        loss, cached = cross_entropy_forward(scores[counted], labels[counted], reduction="sum")
+        do = xp.zeros_like(scores)
+        do[counted] = cross_entropy_backward(cached) / self.count
         self.dv = self.dv + rows.T @ do
         self.dc = None if self.c is None else self.dc + xp.sum(do, axis=0)
-        return loss / count, xp.reshape(do @ self.v.T, h.shape)
+        return loss / self.count, xp.reshape(do @ self.v.T, h.shape)
