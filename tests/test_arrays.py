@@ -18,6 +18,7 @@ from coursekit.arrays import (
     expect_shape,
     is_torch,
     map_batch,
+    multiply,
     namespace,
     output_size,
     pad,
@@ -25,6 +26,9 @@ from coursekit.arrays import (
     per_axis,
     resolve_padding,
     scatter_add,
+    stack,
+    transposed,
+    unstack,
     windows,
 )
 
@@ -319,3 +323,61 @@ def test_map_batch_is_the_function_on_the_whole_batch(library, rng, item_bytes):
 def test_map_batch_of_an_empty_batch_keeps_the_shape(library):
     x = library.array(np.ones((0, 3)))
     assert library.numpy(map_batch(lambda x: x[:, None] * 2, x, item_bytes=1)).shape == (0, 1, 3)
+
+
+# products and steps
+
+# Every way to cut a product is met: as it is, in blocks of 64 and of 32 columns with and without a rest,
+# too many terms for any block, one product for every step, and one for all.
+PRODUCTS = [
+    ((5, 3), 7),
+    ((20, 300), 256),
+    ((20, 300), 300),
+    ((32, 600), 100),
+    ((33, 1200), 40),
+    ((1, 1100), 1000),
+    ((3, 9, 5), 7),
+    ((3, 2, 5), 7),
+    ((2, 90, 130), 100),
+    ((2, 3, 9, 5), 7),
+    ((0, 9, 5), 7),
+    ((3, 0, 5), 7),
+]
+
+
+@pytest.mark.parametrize(("shape", "columns"), PRODUCTS)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_product_in_pieces_is_the_product(shape, columns, order, library, rng):
+    a, w = rng.standard_normal(shape), rng.standard_normal((shape[-1], columns))
+    plus = rng.standard_normal(columns)
+    given = library.array(a), library.array(np.asarray(w, order=order))
+    ours = library.numpy(multiply(*given)), library.numpy(multiply(*given, library.array(plus)))
+    assert ours[0].shape == (*shape[:-1], columns)
+    for product, expected in zip(ours, (a @ w, a @ w + plus), strict=True):
+        np.testing.assert_allclose(product, expected, atol=library.tolerance * 100)
+
+
+def test_a_product_modifies_nothing_that_it_is_given(rng):
+    for shape, columns in PRODUCTS:
+        given = [rng.standard_normal(s) for s in (shape, (shape[-1], columns), (*shape[:-1], columns))]
+        for array in given:
+            array.flags.writeable = False
+        assert not any(np.shares_memory(multiply(*given), array) for array in given)
+
+
+def test_matrices_that_do_not_fit_are_refused():
+    for shape in ((5, 3), (2, 9, 3), (2, 3, 3)):
+        with pytest.raises(ValueError, match="mismatch|not aligned"):
+            multiply(np.ones(shape), np.ones((4, 7)))
+
+
+def test_steps_stacked_and_unstacked_are_the_same(library, rng):
+    x = rng.standard_normal((3, 2, 5))
+    parts = unstack(library.array(x))
+    assert len(parts) == 3
+    np.testing.assert_array_equal(library.numpy(stack(parts)), x.astype(library.dtype))
+
+
+def test_a_transposed_matrix_is_the_transpose(library, rng):
+    w = rng.standard_normal((2, 5))
+    np.testing.assert_array_equal(library.numpy(transposed(library.array(w))), w.T.astype(library.dtype))

@@ -209,6 +209,7 @@ def _expect_lengths(function: str, lengths: Lengths, x: Array) -> Int[np.ndarray
     if is_array_api_obj(lengths) and is_torch(lengths):
         lengths = lengths.cpu().numpy()
     values = np.asarray(lengths)
+    values = values if values.size else values.astype(int)  # an empty list has no kind of its own
     if values.dtype.kind not in "iu":
         raise TypeError(f"{function}: lengths must be integers, got dtype {values.dtype}")
     T, N = x.shape[:2]
@@ -240,6 +241,8 @@ def _expect_state(function: str, cell: Any, x: Array, state: Any) -> State:
 
 def _expect_dlast(function: str, dlast: Any, state: State) -> State:
     dlast = (dlast,) if is_array_api_obj(dlast) else dlast
+    if len(dlast) != len(state):
+        raise TypeError(f"{function}: dlast has {len(dlast)} arrays, expected {state._fields}")
     for name, given, expected in zip(state._fields, dlast, state, strict=True):
         expect_shape(function, f"dlast.{name}", given, expected.shape, "the shape of the last state")
     return type(state)(*dlast)
@@ -448,6 +451,8 @@ class LastStep(Layer):
     def forward(self, x: Float[Array, "T N C"]) -> tuple[Float[Array, "N C"], Any]:
         namespace(x, function="LastStep.forward")
         expect_axes("LastStep.forward", "x", x, "T N C")
+        if x.shape[0] == 0:
+            raise ShapeError(f"LastStep.forward: x has no steps, so no last one (x {tuple(x.shape)})")
         return x[-1], x.shape
 
     def backward(self, dy: Float[Array, "N C"], cache: Any) -> tuple[Float[Array, "T N C"], Parameters]:
@@ -518,6 +523,8 @@ def sequence_loss_forward(
     xp = namespace(x, u, w, v, b, c, h0, function=function, names=("x", "u", "w", "v", "b", "c", "h0"))
     expect_axes(function, "v", v, "U K")
     expect_shape(function, "v", v, (w.shape[0], v.shape[1]), f"one row for each unit of w {tuple(w.shape)}")
+    if c is not None:
+        expect_shape(function, "c", c, v.shape[1:], f"one offset for each column of v {tuple(v.shape)}")
     cell = RNNCell(u, w, b, activation=activation, function=function)
     state = None if h0 is None else RNNState(h0)
     h, _, trace = unroll(cell, x, state, lengths=lengths, function=function)
