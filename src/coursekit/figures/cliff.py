@@ -48,12 +48,14 @@ def watershed(w: Float[Array, " W"], h0: float) -> Float[Array, " W"]:
 @figure
 def surface(w: Float[Array, " W"], b: Float[Array, " B"], loss: Float[Array, "B W"]) -> Figure:
     """The loss as a landscape over weight and bias, as in goodfellow2016deep, figure 10.17."""
-    fig = plt.figure(figsize=(7, 4.6), layout="none")
+    fig = plt.figure(figsize=(7, 4.6), dpi=200, layout="none")
     axes = fig.add_axes((0.0, 0.0, 1.0, 1.0), projection="3d", facecolor="none")
     light = LightSource(azdeg=200, altdeg=55)
     shaded = light.shade(np.log10(loss + FLOOR), plt.get_cmap("cividis"), blend_mode="soft", vert_exag=0.02)
     grid = np.meshgrid(w, b)
-    axes.plot_surface(*grid, loss, facecolors=shaded, rstride=1, cstride=1, linewidth=0, antialiased=False)
+    # As a picture: 14,000 patches would be a large file, with seams between them.
+    look = {"linewidth": 0, "antialiased": False, "rasterized": True}
+    axes.plot_surface(*grid, loss, facecolors=shaded, rstride=1, cstride=1, **look)
     axes.set(xlabel="weight $w$", ylabel="bias $b$", zlabel="loss", xlim=w[[0, -1]], ylim=b[[0, -1]])
     axes.view_init(elev=32, azim=120)
     axes.set_box_aspect((1.2, 1.2, 0.62), zoom=0.92)

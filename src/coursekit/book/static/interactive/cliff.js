@@ -70,7 +70,7 @@ if (typeof module !== "undefined") {
   controls.start("cliff", function (box) {
     const { element, shape, slider } = controls;
     const { map, descent } = cliff;
-    const width = Math.min(Math.max(box.clientWidth - 24, 280), 680), height = Math.round(0.62 * width);
+    const width = Math.min(Math.max(box.clientWidth - 24, 280), 680), height = Math.round(0.5 * width + 70);
     const left = 52, right = width - 12, top = 12, bottom = height - 44;
     const ink = "currentColor";
     const stops = [[0, 34, 78], [60, 77, 110], [124, 123, 120], [188, 175, 111], [254, 232, 56]];
