@@ -25,6 +25,7 @@ ORDER = [
     "recurrent",
     "bptt",
     "jacobians",
+    "probes",
     "clipping",
     "optim",
     "train",
