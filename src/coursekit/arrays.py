@@ -435,7 +435,9 @@ def multiply(
     array([[2., 3., 4.]])
     """
     if type(a) is not np.ndarray:
-        return a @ w if plus is None else a @ w + plus
+        if plus is None or a.ndim > 2 or not is_torch(a):
+            return a @ w if plus is None else a @ w + plus
+        return plus.addmm(a, w)  # one operation
     product = _multiply_steps(a, w) if a.ndim > 2 else _multiply_rows(a, w)
     if plus is not None:
         product += plus

@@ -1,0 +1,8 @@
+"""Modules for torch over the functions of this package: what a training loop on a GPU needs.
+
+Importing this part imports torch; importing the rest does not.
+"""
+
+from coursekit.nn.recurrent import RNN, unrolled
+
+__all__ = ["RNN", "unrolled"]
