@@ -94,6 +94,9 @@ class TwoStateCell:
         c = before.c / 2 + self.xp.sin(a)
         return TwoStates(self.xp.sin(a) * c, c), (a,)
 
+    def local_slopes(self, states, saved):
+        return saved
+
     def step_backward(self, dafter, before, after, saved=()):
         (a,) = saved
         dc = dafter.c + dafter.h * self.xp.sin(a)

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, is_array_api_obj
 
-from coursekit.arrays import Array, ShapeError, expect_axes, expect_shape, namespace, per_axis
+from coursekit.arrays import (
+    Array,
+    ShapeError,
+    expect_axes,
+    expect_shape,
+    namespace,
+    per_axis,
+    stack,
+    unstack,
+)
 from coursekit.losses import cross_entropy_backward, cross_entropy_forward
 
 if TYPE_CHECKING:
@@ -271,7 +280,7 @@ def _follow(function: str, plan: Plan, cell: Any, x: Array, head: Head, state: S
         for t in reversed(range(start, stop, plan.block)):  # the last block may be shorter
             block = slice(t - start, t - start + plan.block)
             begun = states[block.start : block.stop + 1]
-            loss, dh = _ask(function, head, t, _outputs(cell.xp, begun))
+            loss, dh = _ask(function, head, t, _outputs(begun))
             gradients, dstate = _back(cell, x[t : t + len(begun) - 1], begun, saved[block], dh, dstate)
             total.add(t, loss, gradients)
         if start:
@@ -323,7 +332,7 @@ def truncated_bptt(
         new, kept = _record(cell, x[start:stop], last, k1)
         states, saved, last = states + new[1:], saved + kept, new[-1]
         most = max(most, len(states) - (begin == 0))
-        loss, dh = _ask(function, head, start, _outputs(cell.xp, new))
+        loss, dh = _ask(function, head, start, _outputs(new))
         cut = _zeros_like(cell.xp, last)
         gradients, reached = _back(cell, x[begin:stop], states, saved, dh, cut)
         if begin == 0:
@@ -340,7 +349,7 @@ def truncated_bptt(
 def _steps(cell: Any, x: Array, state: State, block: int) -> Iterator[tuple[State, tuple]]:
     """After every step its state and what it saved.  A block of inputs is projected at a time."""
     for t in range(0, x.shape[0], block):
-        for z in cell.project(x[t : t + block]):
+        for z in unstack(cell.project(x[t : t + block])):
             state, kept = cell.step(z, state)
             yield state, kept
 
@@ -358,14 +367,16 @@ def _back(
 
     dh: gradient by the outputs of the last len(dh) of them.   dstate: gradient by the state after them.
     """
-    upstreams = [None] * (len(saved) - dh.shape[0]) + list(dh)
+    upstreams = [None] * (len(saved) - dh.shape[0]) + unstack(dh)
+    stacked = type(dstate)(*(stack(arrays) for arrays in zip(*states, strict=True)))
+    slopes = cell.local_slopes(stacked, saved)
     dz: list[Array] = [None] * len(saved)
     for t in reversed(range(len(saved))):
         if upstreams[t] is not None:
             dstate = dstate._replace(**{dstate._fields[0]: dstate[0] + upstreams[t]})
-        dz[t], dstate = cell.step_backward(dstate, states[t], states[t + 1], saved[t])
-    before = type(dstate)(*(cell.xp.stack(list(arrays)) for arrays in zip(*states[:-1], strict=True)))
-    return cell.gradients(x, before, cell.xp.stack(dz)), dstate
+        dz[t], dstate = cell.step_backward(dstate, states[t], states[t + 1], slopes[t])
+    before = type(dstate)(*(a[:-1] for a in stacked))
+    return cell.gradients(x, before, stack(dz)), dstate
 
 
 class _Total:
@@ -375,7 +386,7 @@ class _Total:
         self.loss: Any = 0.0
         self.dx = cell.xp.zeros_like(x) if inputs else None
         before = cell.initial(x[:0])
-        none = type(before)(*(cell.xp.stack([a])[:0] for a in before))
+        none = type(before)(*(stack([a])[:0] for a in before))
         self.sum = cell.gradients(x[:0], none, cell.project(x[:0]))
 
     def add(self, start: int, loss: Any, gradients: Any) -> None:
@@ -393,8 +404,8 @@ def _add(one: Any, other: Any) -> Any:
     return type(one)(*(None if a is None else a + b for a, b in zip(one, other, strict=True)))
 
 
-def _outputs(xp: ModuleType, states: list[State]) -> Float[Array, "T N U"]:
-    return xp.stack([state[0] for state in states[1:]])
+def _outputs(states: list[State]) -> Float[Array, "T N U"]:
+    return stack([state[0] for state in states[1:]])
 
 
 def _zeros_like(xp: ModuleType, state: State) -> State:
