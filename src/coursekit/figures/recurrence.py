@@ -69,7 +69,7 @@ def recurrence_arrows(steps: int) -> list[tuple[Step, Step]]:
 
 @figure
 def two_ways(steps: int, kernel: int, source: int) -> Figure:
-    """Who reads whom in a causal convolution and in a recurrent net; all that input `source` reaches is lit."""
+    """Who reads whom in a causal convolution and in a recurrent net; what input `source` reaches is lit."""
     panels = {
         f"convolution, receptive field {kernel}": convolution_arrows(steps, kernel),
         "recurrence": recurrence_arrows(steps),

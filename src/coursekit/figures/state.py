@@ -23,7 +23,9 @@ LOOKS = list(STYLE_CYCLE)
 
 
 @figure
-def memory(shares: Mapping[str, Float[Array, "runs lags"]], units: int, *, asked: Sequence[int] = ()) -> Figure:
+def memory(
+    shares: Mapping[str, Float[Array, "runs lags"]], units: int, *, asked: Sequence[int] = ()
+) -> Figure:
     """R^2 of the input of k steps ago against k (lines: medians, thin: runs), and its sum over all lags.
 
     asked: lags at which a criterion asks; drawn as thin vertical lines.
@@ -34,8 +36,7 @@ def memory(shares: Mapping[str, Float[Array, "runs lags"]], units: int, *, asked
     for (name, runs), look, marker in zip(shares.items(), LOOKS, MARKERS, strict=False):
         lags = np.arange(runs.shape[1])
         left.plot(lags, np.median(runs, axis=0), marker=marker, markersize=4, label=name, **look)
-        for run in runs:
-            left.plot(lags, run, linewidth=0.5, alpha=0.5, **look)
+        left.plot(lags, runs.T, linewidth=0.5, alpha=0.5, **look)
     left.set(xlabel="lag k (time steps)", ylabel="$R^2$ of the input k steps ago", ylim=(-0.05, 1.05))
     left.legend(loc="upper right")
     totals = [runs.sum(axis=1) for runs in shares.values()]
@@ -54,22 +55,27 @@ def memory(shares: Mapping[str, Float[Array, "runs lags"]], units: int, *, asked
 @figure
 def recovery(
     lengths: Sequence[int],
-    exact: Mapping[str, Sequence[float]],
-    bits: Mapping[str, Sequence[float]],
+    exact: Mapping[str, Float[Array, "runs lengths"]],
+    bits: Mapping[str, Float[Array, "runs lengths"]],
     *,
     bits_per_step: float,
 ) -> Figure:
-    """Share of sequences recovered without error against length, and bits held against bits offered."""
+    """Share of sequences recovered without an error against length, and bits recovered against bits offered.
+
+    Lines are medians; a dot is one run.
+    """
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.4))
     offered = bits_per_step * np.asarray(lengths)
-    for (name, values), held, marker in zip(exact.items(), bits.values(), MARKERS, strict=False):
-        left.plot(lengths, values, marker=marker, label=name)
-        right.plot(offered, held, marker=marker)
+    panels = (left, lengths, exact, "length (symbols)"), (right, offered, bits, "bits in the sequence")
+    for axes, x, curves, label in panels:
+        for (name, runs), look, marker in zip(curves.items(), LOOKS, MARKERS, strict=False):
+            axes.plot(x, np.median(runs, axis=0), label=name, **look)
+            axes.plot(np.tile(x, len(runs)), runs.ravel(), marker, color=look["color"], markersize=3.5)
+        axes.set_xlabel(label)
     left.plot(lengths, 2.0**-offered, color=GREY, linestyle=":", linewidth=1, label="chance")
+    left.set(ylabel="share recovered exactly", ylim=(-0.03, 1.05))
     right.plot(offered, offered, color=GREY, linestyle="-", linewidth=0.8)
-    right.annotate("all of it", (offered[-2], offered[-2]), rotation=45, ha="right", va="bottom", fontsize=9)
-    left.set(xlabel="length (symbols)", ylabel="share recovered exactly", ylim=(-0.03, 1.05))
-    right.set(xlabel="bits in the sequence", ylabel="bits recovered")
-    right.set_box_aspect(None)
+    right.text(offered[-1], offered[-1], "all of them ", ha="right", va="center", fontsize=9)
+    right.set_ylabel("bits recovered")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
