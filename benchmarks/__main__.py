@@ -49,7 +49,7 @@ def contests():
 def as_line(result: dict[str, Any]) -> str:
     times = ", ".join(
         f"{name} {1e3 * seconds:.3f} ms ({result['ratio'][name]:.2f})"
-        for name, seconds in result["seconds_per_image"].items()
+        for name, seconds in result["seconds_per_item"].items()
     )
     return f"{result['name']:32} {result['dtype']:8} {times}"
 

@@ -21,7 +21,7 @@ SHORTEST = 0.02  # seconds; a call that takes less is repeated, or the clock's s
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do the work of a contest: run() does it for `items` images and returns its results."""
+    """One way to do the work of a contest: run() does it for `items` images or steps; returns its results."""
 
     run: Callable[[], tuple[Any, ...]]
     items: int
@@ -53,7 +53,7 @@ def race(contest: Contest, seed: int) -> dict[str, Any]:
         "name": contest.name,
         "work": contest.work,
         "dtype": contest.dtype,
-        "seconds_per_image": {name: median(values) for name, values in seconds.items()},
+        "seconds_per_item": {name: median(values) for name, values in seconds.items()},
         "ratio": {name: median(values) for name, values in ratios.items()},
         "ratio_range": {name: [min(values), max(values)] for name, values in ratios.items()},
     }

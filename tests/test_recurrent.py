@@ -276,6 +276,14 @@ def test_a_second_backward_gives_the_same(options, rng):
         np.testing.assert_array_equal(once, again)
 
 
+def test_the_gradient_of_the_input_may_be_left_out(options, rng):
+    h, cache = run(*draw(rng), **options)
+    whole, part = rnn_backward(h, cache), rnn_backward(h, cache, inputs=False)
+    assert part.dx is None
+    for once, again in zip(whole[1:], part[1:], strict=True):
+        np.testing.assert_array_equal(once, again)
+
+
 def test_nothing_is_made_on_the_cpu_by_mistake(options, rng):
     meta = [torch.empty(a.shape, device="meta") for a in draw(rng)]
     h, cache = run(*meta, **options)
@@ -549,8 +557,8 @@ def test_the_loss_without_offsets_and_state_has_no_gradients_of_them(rng):
     loss, cache = sequence_loss_forward(x, labels, u, w, v)
     zero = np.zeros
     assert float(loss) == pytest.approx(float(loss_of(labels, x, u, w, v, zero(U), zero(K), zero((N, U)))[0]))
-    gradients = sequence_loss_backward(cache)
-    assert gradients.db is None and gradients.dc is None
+    gradients = sequence_loss_backward(cache, inputs=False)
+    assert gradients.db is None and gradients.dc is None and gradients.dx is None
 
 
 def test_labels_in_the_padding_are_not_looked_at(rng):

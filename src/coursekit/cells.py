@@ -157,12 +157,12 @@ class RNNState(NamedTuple):
 
 
 class RNNGradients(NamedTuple):
-    """Gradients of a plain cell over a sequence; those of parameters that it does not have are None.
+    """Gradients of a plain cell over a sequence; of what it lacks, or was not asked for, None.
 
     db and dbw are equal, since b and bw are only ever added.
     """
 
-    dx: Float[Array, "T N D"]
+    dx: Float[Array, "T N D"] | None
     du: Float[Array, "D U"]
     dw: Float[Array, "U U"]
     db: Float[Array, " U"] | None
@@ -247,17 +247,17 @@ class RNNCell:
         return dz, RNNState(multiply(dz, self._w_transposed))
 
     def gradients(
-        self, x: Float[Array, "T N D"], before: RNNState, dz: Float[Array, "T N U"]
+        self, x: Float[Array, "T N D"], before: RNNState, dz: Float[Array, "T N U"], *, inputs: bool = True
     ) -> RNNGradients:
         """Gradients of the input and the parameters, from the dz of any number of steps.
 
-        before: the states that these steps began with, (T N U).
+        before: the states that these steps began with, (T N U).   inputs: whether to give the gradient of x.
         """
         rows = partial(_rows, self.xp)
         flat = rows(dz)
         db = self.xp.sum(flat, axis=0) if self.b is not None or self.bw is not None else None
         return RNNGradients(
-            dx=multiply(dz, transposed(self.u)),
+            dx=multiply(dz, transposed(self.u)) if inputs else None,
             du=rows(x).T @ flat,
             dw=rows(before.h).T @ flat,
             db=None if self.b is None else db,

@@ -62,7 +62,7 @@ class Trace(NamedTuple):
 
     x: in the order of processing.   states: one state whose arrays have T + 1 entries, the initial one first.
     Its first array shares memory with the outputs.   inside: whether step t of sequence n exists, or None.
-    lengths: None unless reverse needs them.
+    lengths: steps of each sequence, or None.
     """
 
     cell: Any
@@ -115,13 +115,19 @@ def unroll(
 
 
 def unroll_backward(
-    dh: Float[Array, "T N U"], trace: Trace, dlast: State | None = None, *, function: str = "unroll_backward"
+    dh: Float[Array, "T N U"],
+    trace: Trace,
+    dlast: State | None = None,
+    *,
+    inputs: bool = True,
+    function: str = "unroll_backward",
 ) -> tuple[Any, State]:
     """Backpropagation through time: the cell's gradients over the sequence, and those of the initial state.
 
     Implements eq-bptt-state and eq-bptt-weights.
 
     dh: gradient of the loss by every output.   dlast: gradient by the last state, where the loss uses it.
+    inputs: whether to give the gradient of x, which the first layer of a net has no use for.
     Raises ShapeError unless dh and dlast have the shapes of what unroll returned.
     """
     cell, xp, inside = trace.cell, trace.cell.xp, trace.inside
@@ -143,8 +149,9 @@ def unroll_backward(
         if mask[t] is not None:  # a sequence that has ended hands the gradient of its state on as it is
             dstate = _choose(xp, mask[t], dstate, dafter)
     before = type(states[0])(*(a[:-1] for a in trace.states))
-    gradients = cell.gradients(trace.x, before, stack(dz) if dz else cell.project(trace.x))
-    if trace.reverse:
+    all_dz = stack(dz) if dz else cell.project(trace.x)
+    gradients = cell.gradients(trace.x, before, all_dz, inputs=inputs)
+    if trace.reverse and inputs:
         gradients = gradients._replace(dx=reverse_sequences(gradients.dx, trace.lengths))
     return gradients, dstate
 
@@ -170,7 +177,7 @@ def _stack_states(states: list[State]) -> State:
 
 def _states(stacked: State) -> list[State]:
     """One state per step."""
-    return [type(stacked)(*arrays) for arrays in zip(*map(unstack, stacked), strict=True)]
+    return list(map(type(stacked), *map(unstack, stacked)))
 
 
 def _zeros_like(xp: ModuleType, state: State) -> State:
@@ -253,9 +260,9 @@ def _expect_dlast(function: str, dlast: Any, state: State) -> State:
 
 
 class RNNGradients(NamedTuple):
-    """Gradients of rnn_forward; those of parameters that were not given are None."""
+    """Gradients of rnn_forward; those of what was not given, or not asked for, are None."""
 
-    dx: Float[Array, "T N D"]
+    dx: Float[Array, "T N D"] | None
     du: Float[Array, "D U"]
     dw: Float[Array, "U U"]
     db: Float[Array, " U"] | None
@@ -295,7 +302,11 @@ def rnn_forward(
 
 
 def rnn_backward(
-    dh: Float[Array, "T N U"], cache: Trace, dlast: Float[Array, "N U"] | None = None
+    dh: Float[Array, "T N U"],
+    cache: Trace,
+    dlast: Float[Array, "N U"] | None = None,
+    *,
+    inputs: bool = True,
 ) -> RNNGradients:
     """Backpropagation through time for the plain cell.
 
@@ -303,9 +314,10 @@ def rnn_backward(
 
     dh: gradient by the hidden state of every step, as far as the loss uses it directly.
     dlast: gradient by the last state, where something is computed from it too.
+    inputs: whether to give the gradient of x.
     Raises ShapeError unless they have the shapes of what they belong to.
     """
-    gradients, dstate = unroll_backward(dh, cache, dlast, function="rnn_backward")
+    gradients, dstate = unroll_backward(dh, cache, dlast, inputs=inputs, function="rnn_backward")
     return RNNGradients(*gradients, dstate.h)
 
 
@@ -478,9 +490,9 @@ class SequenceCache(NamedTuple):
 
 
 class SequenceGradients(NamedTuple):
-    """Gradients of sequence_loss_forward; those of offsets that were not given are None."""
+    """Gradients of sequence_loss_forward; those of what was not given, or not asked for, are None."""
 
-    dx: Float[Array, "T N D"]
+    dx: Float[Array, "T N D"] | None
     du: Float[Array, "D U"]
     dw: Float[Array, "U U"]
     dv: Float[Array, "U K"]
@@ -539,8 +551,8 @@ def sequence_loss_forward(
     return loss, SequenceCache(trace, h, v, c, cache)
 
 
-def sequence_loss_backward(cache: SequenceCache) -> SequenceGradients:
-    """Gradients of the loss by everything that went in.
+def sequence_loss_backward(cache: SequenceCache, *, inputs: bool = True) -> SequenceGradients:
+    """Gradients of the loss by everything that went in.   inputs: whether to give the gradient of x.
 
     Implements eq-bptt-output, eq-bptt-state and eq-bptt-weights.
     """
@@ -554,7 +566,8 @@ def sequence_loss_backward(cache: SequenceCache) -> SequenceGradients:
     flat = xp.reshape(do, (-1, do.shape[-1]))
     dv = xp.reshape(h, (-1, h.shape[-1])).T @ flat
     dc = None if c is None else xp.sum(flat, axis=0)
-    gradients, dstate = unroll_backward(multiply(do, transposed(v)), trace, function="sequence_loss_backward")
+    dh = multiply(do, transposed(v))
+    gradients, dstate = unroll_backward(dh, trace, inputs=inputs, function="sequence_loss_backward")
     return SequenceGradients(gradients.dx, gradients.du, gradients.dw, dv, gradients.db, dc, dstate.h)
 
 

@@ -82,7 +82,9 @@ class _Unrolled(torch.autograd.Function):
         lengths, reverse = ctx.options["lengths"], ctx.options["reverse"]
         x = reverse_sequences(x, lengths) if reverse else x
         trace = Trace(cell, x, states, saved, inside, reverse, lengths)
-        (dx, *dparameters), dstate = unroll_backward(dh, trace, ctx.state(*dlast))
+        (dx, *dparameters), dstate = unroll_backward(
+            dh, trace, ctx.state(*dlast), inputs=ctx.needs_input_grad[4]
+        )
         return None, None, None, None, dx, *dstate, *dparameters
 
 
