@@ -188,11 +188,11 @@ def against_k(
         axes.set(xlabel="k (steps)", xscale="log")
         axes.set_xticks(ks, [str(k) for k in ks])
         axes.minorticks_off()
-    left.set(ylabel="relative error of the gradient", ylim=(-0.03, None))
+    left.set(ylabel="relative error of the gradient", ylim=(-0.03, 1.1 * max(map(max, errors.values()))))
     right.axhline(chance, color=GREY, linestyle="--", linewidth=1)
     right.text(ks[-1], chance, "chance", ha="right", va="bottom", fontsize=9)
     right.set(ylabel="share of right answers", ylim=(0, 1.04))
-    right.legend(loc="center right")
+    left.legend(loc="upper right")
     return fig
 
 
