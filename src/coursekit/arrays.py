@@ -438,7 +438,12 @@ def multiply(
         if plus is None or a.ndim > 2 or not is_torch(a):
             return a @ w if plus is None else a @ w + plus
         return plus.addmm(a, w)  # one operation
-    product = _multiply_steps(a, w) if a.ndim > 2 else _multiply_rows(a, w)
+    if a.ndim > 2:
+        product = _multiply_steps(a, w)
+    elif a.size * w.shape[1] <= SMALL_PRODUCT or a.shape[0] == 1:
+        product = a.dot(w)
+    else:
+        product = _multiply_blocks(a, w)
     if plus is not None:
         product += plus
     return product
@@ -450,11 +455,9 @@ def _multiply_steps(a: Float[np.ndarray, "*batch N K"], w: Float[np.ndarray, "K 
     return (a.reshape(math.prod(a.shape[:-1]), a.shape[-1]) @ w).reshape(*a.shape[:-1], w.shape[1])
 
 
-def _multiply_rows(a: Float[np.ndarray, "N K"], w: Float[np.ndarray, "K M"]) -> np.ndarray:
-    if a.size * w.shape[1] <= SMALL_PRODUCT or a.shape[0] == 1 or not w.flags.c_contiguous:
-        return a.dot(w)
+def _multiply_blocks(a: Float[np.ndarray, "N K"], w: Float[np.ndarray, "K M"]) -> np.ndarray:
     block = next((n for n in COLUMNS if a.size * n <= SMALL_PRODUCT and n <= w.shape[1]), None)
-    if block is None:
+    if block is None or not w.flags.c_contiguous:
         return a.dot(w)
     product = np.empty((a.shape[0], w.shape[1]), a.dtype)
     cut = w.shape[1] // block * block

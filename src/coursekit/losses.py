@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import array_api_compat
+import numpy as np
 
 from coursekit.arrays import Array, ShapeError, expect_axes, expect_shape, namespace
 
@@ -149,7 +150,8 @@ def error_rate(z: Float[Array, "N K"], labels: Int[Array, " N"]) -> float:
 
 
 def _reduce(xp, values: Array, reduction: str) -> Array:
-    return xp.mean(values) if reduction == "mean" else xp.sum(values)
+    total = xp.sum(values)
+    return total / array_api_compat.size(values) if reduction == "mean" else total
 
 
 def _expect_axis(function: str, z: Array, axis: int) -> None:
@@ -167,6 +169,14 @@ def _expect_reduction(function: str, reduction: str, count: int) -> None:
 
 
 def _expect_labels(function: str, z: Array, labels: Array) -> None:
+    if not (type(z) is type(labels) is np.ndarray and labels.dtype.kind in "iu"):  # else there is no doubt
+        _expect_integers(function, z, labels)
+    expect_shape(function, "labels", labels, z.shape[:1], f"one class number per row of z {tuple(z.shape)}")
+    _expect_classes(function, labels, z.shape[1])
+
+
+def _expect_integers(function: str, z: Array, labels: Array) -> None:
+    """Raise unless labels are integers of z's library, on z's device."""
     xp = array_api_compat.array_namespace(z)
     if not array_api_compat.is_array_api_obj(labels) or array_api_compat.array_namespace(labels) is not xp:
         raise TypeError(
@@ -179,12 +189,10 @@ def _expect_labels(function: str, z: Array, labels: Array) -> None:
         )
     if array_api_compat.device(labels) != array_api_compat.device(z):
         raise TypeError(f"{function}: labels are on {labels.device}, z is on {z.device}; move one of them")
-    expect_shape(function, "labels", labels, z.shape[:1], f"one class number per row of z {tuple(z.shape)}")
-    _expect_classes(function, labels, z.shape[1])
 
 
 def _expect_classes(function: str, labels: Array, classes: int) -> None:
-    if str(array_api_compat.device(labels)) == "meta" or labels.shape[0] == 0:
+    if labels.shape[0] == 0 or str(array_api_compat.device(labels)) == "meta":
         return  # no values to look at
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
