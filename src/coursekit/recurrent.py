@@ -40,6 +40,7 @@ __all__ = [
     "LastStep",
     "RNN",
     "RNNGradients",
+    "SequenceCache",
     "SequenceGradients",
     "Trace",
     "reverse_sequences",
