@@ -103,11 +103,12 @@ class TwoStateCell:
         dz = (dafter.h * after.c + dc) * self.xp.cos(a)
         return dz, TwoStates(dz @ self.w.T, dc / 2)
 
-    def gradients(self, x, before, dz):
+    def gradients(self, x, before, dz, *, inputs=True):
         def rows(a):
             return self.xp.reshape(a, (-1, a.shape[-1]))
 
-        return TwoGradients(dz @ self.u.T, rows(x).T @ rows(dz), rows(before.h).T @ rows(dz))
+        dx = dz @ self.u.T if inputs else None
+        return TwoGradients(dx, rows(x).T @ rows(dz), rows(before.h).T @ rows(dz))
 
 
 @pytest.fixture

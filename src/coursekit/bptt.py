@@ -281,7 +281,8 @@ def _follow(function: str, plan: Plan, cell: Any, x: Array, head: Head, state: S
             block = slice(t - start, t - start + plan.block)
             begun = states[block.start : block.stop + 1]
             loss, dh = _ask(function, head, t, _outputs(begun))
-            gradients, dstate = _back(cell, x[t : t + len(begun) - 1], begun, saved[block], dh, dstate)
+            part = x[t : t + len(begun) - 1]
+            gradients, dstate = _back(cell, part, begun, saved[block], dh, dstate, inputs)
             total.add(t, loss, gradients)
         if start:
             del kept[start]
@@ -334,7 +335,7 @@ def truncated_bptt(
         most = max(most, len(states) - (begin == 0))
         loss, dh = _ask(function, head, start, _outputs(new))
         cut = _zeros_like(cell.xp, last)
-        gradients, reached = _back(cell, x[begin:stop], states, saved, dh, cut)
+        gradients, reached = _back(cell, x[begin:stop], states, saved, dh, cut, inputs)
         if begin == 0:
             dstate = _add(dstate, reached)
         total.add(begin, loss, gradients)
@@ -361,7 +362,7 @@ def _record(cell: Any, x: Array, state: State, block: int) -> tuple[list[State],
 
 
 def _back(
-    cell: Any, x: Array, states: list[State], saved: list[tuple], dh: Array, dstate: State
+    cell: Any, x: Array, states: list[State], saved: list[tuple], dh: Array, dstate: State, inputs: bool
 ) -> tuple[Any, State]:
     """Gradients of some steps in a row, and of the state before them.
 
@@ -376,7 +377,7 @@ def _back(
             dstate = dstate._replace(**{dstate._fields[0]: dstate[0] + upstreams[t]})
         dz[t], dstate = cell.step_backward(dstate, states[t], states[t + 1], slopes[t])
     before = type(dstate)(*(a[:-1] for a in stacked))
-    return cell.gradients(x, before, stack(dz)), dstate
+    return cell.gradients(x, before, stack(dz), inputs=inputs), dstate
 
 
 class _Total:
@@ -387,13 +388,13 @@ class _Total:
         self.dx = cell.xp.zeros_like(x) if inputs else None
         before = cell.initial(x[:0])
         none = type(before)(*(stack([a])[:0] for a in before))
-        self.sum = cell.gradients(x[:0], none, cell.project(x[:0]))
+        self.sum = cell.gradients(x[:0], none, cell.project(x[:0]), inputs=False)
 
     def add(self, start: int, loss: Any, gradients: Any) -> None:
         self.loss = self.loss + loss
         if self.dx is not None:
             self.dx[start : start + gradients.dx.shape[0]] += gradients.dx
-        self.sum = _add(self.sum, gradients._replace(dx=self.sum.dx))
+        self.sum = _add(self.sum, gradients._replace(dx=None))
 
     def gradients(self) -> Any:
         return self.sum._replace(dx=self.dx)
