@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from urllib.parse import unquote
 
@@ -10,8 +12,11 @@ import numpy as np
 import pytest
 from matplotlib.patches import Circle, PathPatch
 
+from coursekit.book import STATIC
 from coursekit.figures import graph as figures
 from coursekit.graph import RecurrentGraph, mass_spring, newton_cooling, unfold
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def plain(edges="x h u, h h w, h y v"):
@@ -98,6 +103,25 @@ def test_frames_show_one_drawing_and_hide_the_others():
     assert "15 units, 15 connections, 3 parameters (u, w, v)" in images[2][1]
     sizes = {re.search(r'viewBox="(.*?)"', unquote(source)).group(1) for source, *_ in images}
     assert len(sizes) == 1
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_slider_shows_the_drawing_of_its_position_and_says_what_it_counts(tmp_path):
+    frames = figures.unfolding_frames(plain(), [1, 2, 5], shown=2)._repr_html_()
+    scripts = [
+        f'<script src="{STATIC / "interactive" / name}"></script>' for name in ("controls.js", "frames.js")
+    ]
+    box = '<div data-interactive="frames" hidden></div>'
+    move = "const s = document.querySelector('input'); s.value = 2; s.dispatchEvent(new Event('input'))"
+    page = tmp_path / "page.html"
+    page.write_text(f"<figure>{frames}</figure>{box}{''.join(scripts)}<script>{move}</script>", "utf8")
+    options = ["--headless", "--no-sandbox", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    ran = subprocess.run([CHROMIUM, *options, page.as_uri()], capture_output=True, text=True, timeout=120)
+    images = re.findall(r'<img [^>]*data-label="(\d)"( hidden="")?>', ran.stdout)
+    assert [(label, bool(hidden)) for label, hidden in images] == [("1", True), ("2", True), ("5", False)]
+    assert '<div data-interactive="frames">' in ran.stdout
+    assert 'aria-valuetext="5"' in ran.stdout
+    assert "T = 5: 15 units, 15 connections, 3 parameters (u, w, v).</p>" in ran.stdout
 
 
 TIMES = np.linspace(0, 1, 5)
