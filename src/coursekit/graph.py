@@ -39,6 +39,7 @@ KINDS = ("forward", "direct", "lateral", "indirect")
 """Kinds of connections; all but the first are feedback."""
 
 Edge = tuple[str, str]  # source, target
+Node = tuple[str, int]  # unit, step
 Order = str | Sequence[str | Sequence[str]]
 Parameters = Mapping[str, Any]  # parameter id -> a number or an array with no axes
 
@@ -455,8 +456,7 @@ class UnfoldedCache(NamedTuple):
     """What unfolded_backward needs: every node's value and every connection's strength."""
 
     unfolded: UnfoldedGraph
-    parameters: dict[str, Any]
-    values: dict[tuple[str, int], Float[Array, " N"]]
+    values: dict[Node, Float[Array, " N"]]
     weights: dict[Edge, Any]
 
 
@@ -498,10 +498,10 @@ def unfolded_forward(
         read = [(weights[source, name], values[source, s]) for source, s in sources]
         values[name, t] = _updated(start, net.unit(name), parameters, read, t)
     h = [start.xp.stack([values[name, t] for name in net.units], axis=-1) for t in range(unfolded.steps)]
-    return start.xp.stack(h), UnfoldedCache(unfolded, dict(parameters), values, weights)
+    return start.xp.stack(h), UnfoldedCache(unfolded, values, weights)
 
 
-def _computed(unfolded: UnfoldedGraph) -> Iterator[tuple[str, int]]:
+def _computed(unfolded: UnfoldedGraph) -> Iterator[Node]:
     """Nodes in topological order, without the values given from before the first step."""
     return ((name, t) for name, t in nx.topological_sort(unfolded.graph) if t >= 0)
 
@@ -514,36 +514,48 @@ def unfolded_backward(dh: Float[Array, "T N U"], cache: UnfoldedCache) -> GraphG
     dh: gradient of the loss by what each unit holds after each step.
     Raises ShapeError unless dh has the shape of that.
     """
-    unfolded, parameters, values, weights = cache
-    net, one = unfolded.net, next(iter(values.values()))
+    unfolded, values = cache.unfolded, cache.values
+    units, one = unfolded.net.units, next(iter(values.values()))
     xp = namespace(dh, one, function="unfolded_backward", names=("dh", "h"))
-    shape = (unfolded.steps, one.shape[0], len(net.units))
+    shape = (unfolded.steps, one.shape[0], len(units))
     expect_shape("unfolded_backward", "dh", dh, shape, "the shape of what unfolded_forward returns")
-    zero = xp.zeros_like(dh[0, :, 0])
-    column = {name: i for i, name in enumerate(net.units)}
-    dvalues = {(name, t): dh[t, :, column[name]] if t >= 0 else zero for name, t in values}
-    dparameters = {name: xp.sum(zero) for name in unfolded.parameters}
-    dnet = {}
-    for name, t in reversed(list(_computed(unfolded))):
-        unit = net.unit(name)
-        dnet[name, t] = dvalues[name, t] * unit.activation.slope(xp, values[name, t])
-        _add(dparameters, unit.bias, xp.sum(dnet[name, t]))
-        for source, s in unfolded.graph.pred[name, t]:
-            dvalues[source, s] = dvalues[source, s] + weights[source, name] * dnet[name, t]
-            weight = net.graph.edges[source, name]["weight"]
-            _add(dparameters, weight, xp.sum(values[source, s] * dnet[name, t]))
-    dx = None
-    if net.inputs:
-        rows = [xp.stack([dnet[name, t] for name in net.inputs], axis=-1) for t in range(unfolded.steps)]
-        dx = xp.stack(rows)
-    dh0 = xp.stack([dvalues[name, -1] for name in net.units], axis=-1)
-    return GraphGradients(dx, dh0, {name: xp.asarray(d) for name, d in dparameters.items()})
+    dvalues = {(name, t): dh[t, :, i] for t in range(unfolded.steps) for i, name in enumerate(units)}
+    dvalues |= {(name, -1): xp.zeros_like(dh[0, :, i]) for i, name in enumerate(units)}
+    dnet = _net_gradients(xp, dvalues, cache)
+    names, steps = unfolded.net.inputs, range(unfolded.steps)
+    dx = [xp.stack([dnet[name, t] for name in names], axis=-1) for t in steps] if names else None
+    dh0 = xp.stack([dvalues[name, -1] for name in units], axis=-1)
+    return GraphGradients(None if dx is None else xp.stack(dx), dh0, _parameter_gradients(xp, dnet, cache))
 
 
-def _add(dparameters: dict[str, Array], weight: Weight, dstrength: Array) -> None:
-    """Add what one use of a strength contributes to its parameter; a shared one collects from every use."""
-    if weight.parameter is not None:
-        dparameters[weight.parameter] = dparameters[weight.parameter] + weight.scale * dstrength
+def _net_gradients(xp: ModuleType, dvalues: dict[Node, Array], cache: UnfoldedCache) -> dict[Node, Array]:
+    """Gradient of every node's net input, last node first; adds to dvalues what goes to each node read."""
+    graph, dnet = cache.unfolded.graph, {}
+    for node in reversed(list(_computed(cache.unfolded))):
+        activation = graph.nodes[node]["unit"].activation
+        dnet[node] = dvalues[node] * activation.slope(xp, cache.values[node])
+        for source in graph.pred[node]:
+            weight = cache.weights[source[0], node[0]]
+            dvalues[source] = dvalues[source] + weight * dnet[node]
+    return dnet
+
+
+def _parameter_gradients(
+    xp: ModuleType, dnet: Mapping[Node, Array], cache: UnfoldedCache
+) -> dict[str, Float[Array, ""]]:
+    """A parameter's gradient collects from every copy of every weight and bias that names it."""
+    graph = cache.unfolded.graph
+    biases = [(graph.nodes[node]["unit"].bias, xp.sum(d)) for node, d in dnet.items()]
+    weights = [
+        (weight, xp.sum(cache.values[source] * dnet[node]))
+        for source, node, weight in graph.edges.data("weight")
+    ]
+    zero = xp.zeros_like(xp.sum(next(iter(dnet.values()))))
+    dparameters = dict.fromkeys(cache.unfolded.parameters, zero)
+    for weight, d in (*biases, *weights):
+        if weight.parameter is not None:
+            dparameters[weight.parameter] = dparameters[weight.parameter] + weight.scale * d
+    return {name: xp.asarray(d) for name, d in dparameters.items()}
 
 
 # ---------------------------------------------------------------------------------------------------
