@@ -116,9 +116,18 @@ def loss_and_error(answer: torch.Tensor, target: torch.Tensor) -> tuple[torch.Te
 
 
 def train(
-    task: str, length: int, cell: str, seed: int, *, budget: float, units: int = UNITS
+    task: str,
+    length: int,
+    cell: str,
+    seed: int,
+    *,
+    budget: float,
+    units: int = UNITS,
 ) -> dict[str, Any]:
-    """Train a net on fresh sequences until its running error is below SOLVED or its CPU time is spent."""
+    """Train on new sequences until the error stays below SOLVED, or for `budget`.
+
+    budget: seconds of CPU time.
+    """
     torch.manual_seed(seed)
     draw, outputs, _ = TASKS[task]
     rng = np.random.default_rng([seed, length])
@@ -128,7 +137,8 @@ def train(
         return torch.from_numpy(x), torch.from_numpy(target)
 
     net = Reader(cell, batch(1)[0].shape[2], outputs, units)
-    optimiser = torch.optim.Adam(net.parameters(), lr=CELLS[cell].rates[task])
+    rate = CELLS[cell].rates[task]
+    optimiser = torch.optim.Adam(net.parameters(), lr=rate)
     start, steps, running = time.process_time(), 0, math.inf
     while running >= SOLVED and time.process_time() - start < budget:
         x, target = batch(BATCH)
@@ -139,11 +149,12 @@ def train(
         optimiser.step()
         steps += 1
         running = error if steps == 1 else 0.95 * running + 0.05 * error
-    seconds = time.process_time() - start
+    seconds = round(time.process_time() - start, 2)
     with torch.no_grad():
         x, target = batch(TEST)
         _, error = loss_and_error(net(x), target)
-    return {"error": error, "solved": running < SOLVED, "steps": steps, "seconds": round(seconds, 2)}
+    solved = running < SOLVED
+    return {"error": error, "solved": solved, "steps": steps, "seconds": seconds}
 
 
 def guess(task: str, length: int, seed: int, *, budget: float) -> dict[str, Any]:
