@@ -146,6 +146,7 @@ synchronous_step = Check(
     title="one synchronous step of a graph with feedback",
     reference=_synchronous_step,
     terms=("h",),
+    forbidden=("networkx",),
     cases=(
         Case("two units that read each other", 1, _swap_case),
         Case("a net with loops", 1, _graph_case(3, 4, 4)),
@@ -368,6 +369,7 @@ connection_kinds = Check(
     title="the kind of each connection",
     reference=_connection_kinds,
     terms=("kinds",),
+    forbidden=("networkx",),
     cases=(
         Case("loops and pairs", 1, _kinds_case(*LOOPS)),
         Case("a long way back", 1, _kinds_case(*LONG_WAY)),
@@ -520,11 +522,12 @@ def _unfold_case(units: int, connections: int, parameters: int, steps: int) -> C
     """A random net some of whose connections share a parameter; delays of both kinds."""
 
     def arguments(draw: Draw) -> Arguments:
-        pairs = draw.rng.permutation(units * units)[:connections]
+        there, back = units - 1, (units - 1) * units
+        others = [i for i in draw.rng.permutation(units * units) if i not in (there, back)]
+        pairs = draw.rng.permutation([there, back, *others[: connections - 2]])
+        delays = np.where(pairs // units < pairs % units, draw.rng.integers(0, 2, connections), 1)
+        delays[pairs == there] = 0
         ids = draw.rng.permutation(np.arange(connections) % parameters)
-        forward = pairs // units < pairs % units
-        delays = np.where(forward, draw.rng.integers(0, 2, connections), 1)
-        delays[0] = 1
         return call(np.stack([pairs // units, pairs % units, delays, ids], axis=1), steps)
 
     return arguments
@@ -535,6 +538,7 @@ unfold_edges = Check(
     title="a net unfolded over T steps",
     reference=_unfold_edges,
     terms=("unfolded", "parameters"),
+    forbidden=("networkx",),
     cases=(
         Case("a few units", 0.5, _unfold_case(3, 5, 4, 4)),
         Case("many units", 0.5, _unfold_case(6, 14, 11, 3)),
@@ -556,7 +560,7 @@ unfold_edges = Check(
         ),
         Misconception(
             "sent-forward",
-            "Copy t leads from step t to step t + delay, out of the graph at the end. It leads from t - delay "
+            "Copy t leads from step t to t + delay, out of the graph at the end. It leads from t - delay "
             "to t.",
             UNFOLD,
             _sent_forward,
@@ -971,6 +975,13 @@ sequence_loss = Check(
             partial(_sequence_loss, log_p=lambda o: np.log(_unshifted(o))),
         ),
         Misconception(
+            "sum-not-shifted",
+            "exp of large scores overflows to inf, and so does its logarithm. Subtract the largest score of "
+            "each step first.",
+            SOFTMAX,
+            partial(_sequence_loss, log_p=lambda o: o - np.log(np.exp(o).sum(axis=-1, keepdims=True))),
+        ),
+        Misconception(
             "log-of-zero",
             "A probability rounds to 0, and its logarithm is -inf. Write log p as o - max - log(sum of exp), "
             "without p.",
@@ -990,6 +1001,23 @@ sequence_loss = Check(
             "step's own.",
             SOFTMAX,
             partial(_sequence_loss, log_p=_shifted_by_one_number),
+        ),
+        Misconception(
+            "sum-shifted-by-one-number",
+            "The largest score of the whole array is subtracted, and a step's sum may become 0. Take each "
+            "step's own largest.",
+            SOFTMAX,
+            partial(
+                _sequence_loss,
+                log_p=lambda o: o - o.max() - np.log(np.exp(o - o.max()).sum(axis=-1, keepdims=True)),
+            ),
+        ),
+        Misconception(
+            "not-normalised",
+            "The largest score is subtracted and nothing else: the logarithm of the sum of all exp is "
+            "missing.",
+            SOFTMAX,
+            partial(_sequence_loss, log_p=lambda o: o - o.max(axis=-1, keepdims=True)),
         ),
         Misconception(
             "shift-not-undone",
