@@ -31,10 +31,12 @@ PACKAGE = ROOT / "src" / "coursekit"
 BUILT = ROOT / "_build" / "html"
 # JupyterLab leaves copies of the pages that a reader opened.
 PAGES = sorted(path for path in CHAPTERS.rglob("*.md") if ".ipynb_checkpoints" not in path.parts)
-LESSONS = sorted(CHAPTERS.glob("convolution/*.md"))
+PARTS = ("convolution", "recurrence", "gradients")
+LESSONS = sorted(page for part in PARTS for page in CHAPTERS.glob(f"{part}/*.md"))
 SLUGS = sorted(path.name for path in (ROOT / "exercises").iterdir() if path.is_dir())
 LIBRARY = ["arrays", "conv", "pooling", "detectors", "losses", "layers", "equivariance", "optim", "train"]
-LIBRARY += ["gradcheck", "data"]
+LIBRARY += ["gradcheck", "data", "data.sequences", "clipping", "jacobians", "probes", "graph", "bptt"]
+LIBRARY += ["cells", "recurrent", "weights", "nn", "nn.recurrent"]
 TOOLS = ["checks", "figures", "grading", "authoring", "book", "cli"]
 
 
@@ -141,7 +143,7 @@ def test_the_code_cites_only_labels_and_sources_that_exist(path):
 
 
 def test_a_check_sends_the_student_to_a_page_that_has_the_label():
-    sent = found(r"\b(convolution/[\w-]+)#((?:eq|sec)-[\w-]+)", *PACKAGE.glob("checks/*.py"))
+    sent = found(rf"\b((?:{'|'.join(PARTS)})/[\w-]+)#((?:eq|sec)-[\w-]+)", *PACKAGE.glob("checks/*.py"))
     assert sent
     assert [(page, label) for page, label in sent if label not in defined(CHAPTERS / f"{page}.md")] == []
 
@@ -202,8 +204,9 @@ def test_names_of_the_library_in_a_page_exist(page):
 
 def test_every_topic_on_the_map_has_section_code_and_exercise():
     page = (CHAPTERS / "map.md").read_text("utf8")
-    rows = re.findall(r"^\| (A\d+) .*?\| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
-    assert [row[0] for row in rows] == [f"A{number}" for number in range(1, 11)]
+    rows = re.findall(r"^\| ([AB]\d+) .*?\| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    topics = [f"{part}{number}" for part, count in (("A", 10), ("B", 9)) for number in range(1, count + 1)]
+    assert [row[0] for row in rows] == topics
     for _, sections, code, exercise in rows:
         assert re.fullmatch(r"\{ref\}`sec-[\w-]+`(, \{ref\}`sec-[\w-]+`)*", sections)
         assert "{py:" in code
