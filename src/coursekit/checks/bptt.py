@@ -674,8 +674,7 @@ def _not_turned_back(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
 def _one_step_back(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
     own = dh * _slope(h)
     received = np.concatenate([own[:, 1:] @ w.T, np.zeros_like(dh[:, :1])], axis=1)
-    dz = (dh + received) * _slope(h)
-    return dz, dz[:, 0] @ w.T
+    return (dh + received) * _slope(h), own[:, 0] @ w.T
 
 
 def _gradients_of_h(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
@@ -1079,6 +1078,10 @@ def _counted_from_the_end(T: int, k: int) -> list[slice]:
     return [slice(max(0, stop - k), stop) for stop in range(T, 0, -k)][::-1]
 
 
+def _first_chunk_of_one(T: int, k: int) -> list[slice]:
+    return [slice(0, 1), *(slice(start, min(start + k, T)) for start in range(1, T, k))]
+
+
 def _restarted(value: Callable[[Array], Array]) -> Callable:
     """The states before each step, where every chunk but the first begins anew.   value: h0 -> its start."""
 
@@ -1173,6 +1176,13 @@ truncated_backward = Check(
             "The chunks have k - 1 steps. Steps 0 to k - 1 are the first chunk.",
             TRUNCATE,
             lambda dh, h, h0, w, k: _truncated_backward(dh, h, h0, w, max(1, k - 1)),
+        ),
+        Misconception(
+            "cut-behind-the-first-step",
+            "The cuts lie behind the steps 0, k, 2 k, ... They lie before k, 2 k, ...: the first chunk has k "
+            "steps, too.",
+            TRUNCATE,
+            partial(_truncated_backward, chunks=_first_chunk_of_one),
         ),
         Misconception(
             "sliding",
