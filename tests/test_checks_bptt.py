@@ -439,6 +439,38 @@ def test_torchs_own_rnn_agrees_and_earns_nothing(shortcut):
     assert score.points == 0 and score.shortcut.startswith("torch.rnn_tanh")
 
 
+def by_autograd(x, labels, parameters, h0, rungs):
+    tensors = [torch.tensor(parameters[name], requires_grad=True) for name in ("u", "w", "v", "b", "c")]
+    u, w, v, b, c = tensors
+    state = start = torch.tensor(h0, requires_grad=True)
+    states = []
+    for t in range(x.shape[1]):
+        state = torch.tanh(torch.tensor(x[:, t]) @ u + state @ w + b)
+        states.append(state)
+    scores = (torch.stack(states, dim=1) @ v + c).flatten(0, 1)
+    torch.nn.functional.cross_entropy(scores, torch.tensor(labels).flatten()).backward()
+    return tuple(tensor.grad.numpy() for tensor in (*tensors, start))
+
+
+def test_autograd_agrees_with_the_rungs_and_earns_nothing():
+    check = checks.sequence_gradients
+    score = check.grade(by_autograd, watched=False)
+    assert score.points == check.points, score.report
+    score = check.grade(by_autograd)
+    assert score.points == 0 and score.shortcut.startswith("torch.")
+
+
+def test_the_functions_that_the_check_hands_out_may_be_called_beside_torchs_random_state():
+    """As the grader does in the student's process, which has imported torch."""
+
+    def assembled(x, labels, parameters, h0, rungs):
+        torch.get_rng_state().numpy().tobytes()
+        return SOLUTION.written()["sequence_gradients"](x, labels, parameters, h0, rungs)
+
+    score = checks.sequence_gradients.grade(assembled)
+    assert score.points == score.total, score.report
+
+
 @pytest.mark.parametrize(("steps", "k"), [(9, 3), (8, 3), (5, 1), (4, 7)])
 def test_truncation_by_hand_in_torch_and_in_the_library_are_one(steps, k, rng):
     N, D, U = 2, 3, 5
