@@ -26,6 +26,7 @@ def test_the_solution_earns_full_marks(check, seed, monkeypatch):
 G = "g = dh[:, t] + carried"
 DZ = "dz[:, t] = g * (1 - h[:, t] ** 2)"
 LOOP = "for t in reversed(range(dh.shape[1])):"
+BEGIN = f"dz = np.empty_like(dh)\n    carried = np.zeros_like(dh[:, 0])\n    {LOOP}"
 LAST = "(t + 1) % k == 0 or t == dh.shape[1] - 1"
 DETACH = "        if t > 0 and t % k == 0:\n            state = state.detach()\n"
 NEW = "state = torch.tanh(x[:, t] @ u + state @ w + b)"
@@ -91,6 +92,9 @@ SLIPS = [
     ("state-backward", "return dz, carried", "return dz[:, ::-1], carried", 2.5, "not-turned-back"),
     ("state-backward", G, "g = dh[:, t]\n        g += carried", 1, "overwrites-dh"),
     ("state-backward", "np.empty_like(dh)", "np.empty(dh.shape)", 3, "double-precision"),
+    ("state-backward", BEGIN, BEGIN.replace("empty", "zeros").replace("range(dh", "range(1, dh"), 0,
+     "step-0-left-out"),
+    ("weight-gradients", "range(x.shape[1])", "range(1, x.shape[1])", 1, "step-0-left-out"),
     ("weight-gradients", "        before = h[:, t]\n", "", 2.25, "start-for-all"),
     ("weight-gradients", "before.T @", "h[:, t].T @", 2, "state-of-the-step"),
     ("weight-gradients", "before.T @", "h[:, t - 1].T @", 2, "start-at-the-end"),
@@ -140,6 +144,7 @@ SLIPS = [
     ("gradient-error", "(eps, -eps)", "(eps, 0)", 0, None),
     ("gradient-error", "(2 * eps)", "eps", 0, "half-the-width"),
     ("gradient-error", " / (2 * eps)", "", 0, "not-divided"),
+    ("gradient-error", "/ (2 * eps)", "/ 2 * eps", 0, "times-eps"),
     ("gradient-error", "step * direction[name]", "step", 0, "direction-ignored"),
     ("gradient-error", "g * direction[name]", "g", 0, "gradients-summed"),
     ("gradient-error", "float(abs(numeric - exact)", "float((numeric - exact)", 0, "signed"),

@@ -92,6 +92,7 @@ SLIPS = [
      "parameters-times-steps"),
     ("rnn-forward", "state = h0", "state = np.zeros_like(h0)", 0, "start-ignored"),
     ("rnn-forward", "state @ w", "h0 @ w", 1, "start-at-every-step"),
+    ("rnn-forward", "state @ w", "(h[:, t - 2] if t > 1 else h0) @ w", 1, "two-steps-before"),
     ("rnn-forward", "state @ w", "state @ w.T", 0, "transposed-w"),
     ("rnn-forward", "state @ w", "w @ state", 0, None),
     ("rnn-forward", STATE, "state = x[:, t] @ u + state @ w + b", 0, "without-tanh"),

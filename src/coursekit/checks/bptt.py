@@ -643,7 +643,7 @@ def _state_backward(
     back: Callable = lambda g, dz, w, carried: dz @ w.T,
 ) -> tuple[Float[Array, "N T U"], Float[Array, "N U"]]:
     """gather: both paths into one gradient.   back: what the step before gets."""
-    carried, dz, slopes = np.zeros_like(dh[:, 0]), np.empty_like(dh), slope(h)
+    carried, dz, slopes = np.zeros((len(dh), len(w)), dh.dtype), np.empty_like(dh), slope(h)
     for t in reversed(range(dh.shape[1])):
         g = gather(dh[:, t], carried)
         dz[:, t] = g * slopes[:, t]
@@ -675,6 +675,11 @@ def _one_step_back(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
     own = dh * _slope(h)
     received = np.concatenate([own[:, 1:] @ w.T, np.zeros_like(dh[:, :1])], axis=1)
     return (dh + received) * _slope(h), own[:, 0] @ w.T
+
+
+def _without_step_0(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
+    dz, dh0 = _state_backward(dh[:, 1:], h[:, 1:], w)
+    return np.concatenate([np.zeros_like(dh[:, :1]), dz], axis=1), dh0
 
 
 def _gradients_of_h(dh: Array, h: Array, w: Array) -> tuple[Array, Array]:
@@ -738,6 +743,12 @@ state_backward = Check(
             "The loop runs forward in time. What comes from h(t+1) must be there first: start at the end.",
             STATE,
             _forward_in_time,
+        ),
+        Misconception(
+            "step-0-left-out",
+            "Step 0 has no gradient: the loop stops at step 1, as range(T - 1, 0, -1) does. It must reach 0.",
+            STATE,
+            _without_step_0,
         ),
         Misconception(
             "not-turned-back",
@@ -944,6 +955,12 @@ weight_gradients = Check(
             "Every step takes h0. Step t takes h(t-1).",
             WEIGHTS,
             partial(_weight_gradients, before=lambda h, h0: np.repeat(h0[:, None], h.shape[1], axis=1)),
+        ),
+        Misconception(
+            "step-0-left-out",
+            "Step 0 has no part in the sums: the loop starts at step 1. The state before step 0 is h0.",
+            WEIGHTS,
+            _dz_changed(lambda dz: np.where(np.arange(dz.shape[1])[:, None] > 0, dz, np.zeros_like(dz))),
         ),
         Misconception(
             "first-step-only",
@@ -1603,6 +1620,12 @@ gradient_error = Check(
             "The difference of the losses is not divided by 2 eps.",
             JUDGES,
             partial(_gradient_error, numeric=lambda *args: 2 * args[-1] * _central(*args)),
+        ),
+        Misconception(
+            "times-eps",
+            "The difference is divided by 2, then multiplied by eps. Brackets: / (2 * eps).",
+            JUDGES,
+            partial(_gradient_error, numeric=lambda *args: args[-1] ** 2 * _central(*args)),
         ),
         Misconception(
             "direction-ignored",

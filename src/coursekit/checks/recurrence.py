@@ -729,6 +729,15 @@ def _residual(x, u, w, v, b, c, h0):
     return h, h @ v + c
 
 
+def _two_steps_before(x, u, w, v, b, c, h0):
+    """States kept in a list that starts with h0, where entry t - 1 is not the one before step t."""
+    states = [h0]
+    for t in range(x.shape[1]):
+        states.append(np.tanh(x[:, t] @ u + states[max(t - 1, 0)] @ w + b))
+    h = np.stack(states[1:], axis=1)
+    return h, h @ v + c
+
+
 def _over_h0(x, u, w, v, b, c, h0):
     h, o = _rnn_forward(x, u, w, v, b, c, h0)
     h0[...] = h[:, -1]
@@ -767,6 +776,13 @@ rnn_forward = Check(
             "Every step reads h0. Step t reads the state after step t - 1: that is what recurrence is.",
             RECURSION,
             _reset_every_step,
+        ),
+        Misconception(
+            "two-steps-before",
+            "Step t reads the state after step t - 2. In a list that starts with h0, the state before step t "
+            "is entry t.",
+            RECURSION,
+            _two_steps_before,
         ),
         Misconception(
             "transposed-w",
