@@ -176,3 +176,23 @@ def test_a_large_array_is_a_copy_that_still_comes_back_changed(grade):
     solution = "def f(a):\n    a += 1\n    return a"
     test = "a = np.zeros(10**6)\nb = f(a)\nassert b is a and a.sum() == 10**6"
     assert grade(solution, test)[0] == 1
+
+
+def test_what_a_call_back_costs_torch_is_not_the_students_shortcut(grade):
+    solution = """import torch
+def train(parameters, gradient_of, batches, lr, momentum, limit):
+    return gradient_of(parameters, batches[0])
+"""
+    test = """
+from coursekit.checks.engine.shortcuts import Watch
+import numpy as np
+watch = getattr(train, "__watch__", Watch)(("torch", "scipy"))
+with watch:
+    gradient = train({"p": np.ones(2)}, lambda p, batch: {"p": 2 * p["p"]}, [0], 0.1, 0.5, 1.0)
+assert gradient["p"].tolist() == [2, 2]
+assert watch.used is None, watch.used
+"""
+    assert grade(solution, test)[0] == 1
+    cheat = solution.replace("return", "torch.zeros(2)\n    return")
+    points, said = grade(solution, test, cheat)
+    assert points == 0 and "torch.zeros" in said

@@ -43,6 +43,7 @@ class Agent:
         self._graphs: list[tuple[Any, list[Any]]] = []
         self._pickled: list[Any] = []
         self._recording = False
+        self._watching: Any = None  # the Watch of the call that runs, if a check asked for one
         self._printed = _redirect_descriptors()
         builtins.input = self._input
 
@@ -227,10 +228,12 @@ class Agent:
         from coursekit.checks.engine.shortcuts import Watch
 
         watch = Watch(tuple(spec["forbidden"]), (*spec["allowed"], "coursekit.grading"))
+        around, self._watching = self._watching, watch
         try:
             with watch:
                 yield
         finally:
+            self._watching = around
             reply["used"] = watch.used
 
     def _changes(self, encoder: Encoder) -> dict[str, Any]:
@@ -292,7 +295,8 @@ class Agent:
         """A function of the examiner's that the student's code may call."""
 
         def callback(*args: Any, **kwargs: Any) -> Any:
-            return self._call_back(number, args, kwargs)
+            with self._watching.paused() if self._watching else nullcontext():
+                return self._call_back(number, args, kwargs)
 
         callback.__name__ = callback.__qualname__ = name
         callback.__doc__ = doc
