@@ -92,8 +92,9 @@ class Watch:
         return self._verdicts.setdefault(id(frame.f_code), verdict)
 
     def _notice_torch(self, function: str) -> None:
-        forbidden = self._whole_torch or any(fnmatchcase(function, pattern) for pattern in self._patterns)
-        if self._active and forbidden:
+        if not self._active:
+            return
+        if self._whole_torch or any(fnmatchcase(function, pattern) for pattern in self._patterns):
             self._notice(f"torch.{function}")
 
     def _notice(self, name: str) -> None:
