@@ -56,6 +56,11 @@ def stack(parts: Sequence[Float[Array, ...]]) -> Float[Array, "T ..."]:
     return xp.reshape(xp.concat(parts), (len(parts), *parts[0].shape))
 
 
+def rows_of(a: Float[Array, "*batch C"]) -> Float[Array, "rows C"]:
+    """a as a table: all axes but the last joined to one."""
+    return array_namespace(a).reshape(a, (-1, a.shape[-1]))
+
+
 def is_torch(x: Array) -> bool:
     """Whether x is a torch tensor (does not import torch)."""
     return is_torch_array(x)

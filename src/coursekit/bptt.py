@@ -16,26 +16,24 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, is_array_api_obj
+from array_api_compat import array_namespace
 
 from coursekit.arrays import (
     Array,
-    ShapeError,
     expect_axes,
     expect_shape,
     namespace,
     per_axis,
+    rows_of,
     stack,
     unstack,
 )
 from coursekit.losses import cross_entropy_backward, cross_entropy_forward
+from coursekit.recurrent import State, expect_sequence, go_back, stack_states, zeros_like
 
 if TYPE_CHECKING:
-    from types import ModuleType
 
     from jaxtyping import Float, Int
-
-    from coursekit.recurrent import State
 
 __all__ = [
     "Action",
@@ -231,7 +229,7 @@ def bptt(
     Raises ShapeError or TypeError if arrays do not fit.
     Source: werbos1990backpropagation.
     """
-    state = _expect("bptt", cell, x, state)
+    state = expect_sequence("bptt", cell, x, state)
     return _follow("bptt", full_plan(x.shape[0], block=block), cell, x, head, state, inputs)
 
 
@@ -256,7 +254,7 @@ def checkpointed_bptt(
     Source: chen2016training; gruslys2016memory.
     """
     function = "checkpointed_bptt"
-    state = _expect(function, cell, x, state)
+    state = expect_sequence(function, cell, x, state)
     steps = x.shape[0]
     plan = root_plan(steps, block=block) if slots is None else checkpoint_plan(steps, slots, block=block)
     return _follow(function, plan, cell, x, head, state, inputs)
@@ -264,7 +262,7 @@ def checkpointed_bptt(
 
 def _follow(function: str, plan: Plan, cell: Any, x: Array, head: Head, state: State, inputs: bool) -> BPTT:
     """Do what the plan says, and count what it costs."""
-    total, dstate, last = _Total(cell, x, inputs), _zeros_like(cell.xp, state), state
+    total, dstate, last = _Total(cell, x, inputs), zeros_like(cell.xp, state), state
     kept, forward_steps, most = {0: state}, 0, 0
     for kind, start, stop in plan.actions:
         forward_steps += stop - start
@@ -322,8 +320,8 @@ def truncated_bptt(
     (k2,) = per_axis(k1 if k2 is None else k2, 1, f"{function}: k2", 1)
     if k2 < k1:
         raise ValueError(f"{function}: k2 is {k2}, expected >= k1, {k1}: else some steps get no gradient")
-    last = _expect(function, cell, x, state)
-    total, dstate = _Total(cell, x, inputs), _zeros_like(cell.xp, last)
+    last = expect_sequence(function, cell, x, state)
+    total, dstate = _Total(cell, x, inputs), zeros_like(cell.xp, last)
     states, saved, most = [last], [], 0
     for start in range(0, x.shape[0], k1):
         stop = min(start + k1, x.shape[0])
@@ -334,7 +332,7 @@ def truncated_bptt(
         states, saved, last = states + new[1:], saved + kept, new[-1]
         most = max(most, len(states) - (begin == 0))
         loss, dh = _ask(function, head, start, _outputs(new))
-        cut = _zeros_like(cell.xp, last)
+        cut = zeros_like(cell.xp, last)
         gradients, reached = _back(cell, x[begin:stop], states, saved, dh, cut, inputs)
         if begin == 0:
             dstate = _add(dstate, reached)
@@ -368,16 +366,9 @@ def _back(
 
     dh: gradient by the outputs of the last len(dh) of them.   dstate: gradient by the state after them.
     """
-    upstreams = [None] * (len(saved) - dh.shape[0]) + unstack(dh)
-    stacked = type(dstate)(*(stack(arrays) for arrays in zip(*states, strict=True)))
-    slopes = cell.local_slopes(stacked, saved)
-    dz: list[Array] = [None] * len(saved)
-    for t in reversed(range(len(saved))):
-        if upstreams[t] is not None:
-            dstate = dstate._replace(**{dstate._fields[0]: dstate[0] + upstreams[t]})
-        dz[t], dstate = cell.step_backward(dstate, states[t], states[t + 1], slopes[t])
-    before = type(dstate)(*(a[:-1] for a in stacked))
-    return cell.gradients(x, before, stack(dz), inputs=inputs), dstate
+    upstream = [None] * (len(saved) - dh.shape[0]) + unstack(dh)
+    everywhere = [None] * len(saved)
+    return go_back(cell, x, stack_states(states), saved, upstream, dstate, everywhere, inputs=inputs)
 
 
 class _Total:
@@ -386,8 +377,7 @@ class _Total:
     def __init__(self, cell: Any, x: Array, inputs: bool) -> None:
         self.loss: Any = 0.0
         self.dx = cell.xp.zeros_like(x) if inputs else None
-        before = cell.initial(x[:0])
-        none = type(before)(*(stack([a])[:0] for a in before))
+        none = type(before := cell.initial(x[:0]))(*(a[:0] for a in stack_states([before])))
         self.sum = cell.gradients(x[:0], none, cell.project(x[:0]), inputs=False)
 
     def add(self, start: int, loss: Any, gradients: Any) -> None:
@@ -409,10 +399,6 @@ def _outputs(states: list[State]) -> Float[Array, "T N U"]:
     return stack([state[0] for state in states[1:]])
 
 
-def _zeros_like(xp: ModuleType, state: State) -> State:
-    return type(state)(*map(xp.zeros_like, state))
-
-
 def _updated(function: str, cell: Any) -> Any:
     if not hasattr(cell, "step_backward"):
         raise TypeError(f"{function}: update returned {cell!r}, expected the cell to go on with")
@@ -424,28 +410,6 @@ def _ask(function: str, head: Head, t0: int, h: Array) -> tuple[Any, Array]:
     namespace(dh, h, function=function, names=("dh of the head", "h"))
     expect_shape(function, "dh of the head", dh, h.shape, f"the shape of the outputs of t0 = {t0}")
     return loss, dh
-
-
-def _expect(function: str, cell: Any, x: Array, state: Any) -> State:
-    """The state before the first step, once x and it are known to fit the cell."""
-    namespace(x, cell.w, function=function, names=("x", "w"))
-    expect_axes(function, "x", x, "T N D")
-    if x.shape[-1] != cell.features:
-        raise ShapeError(
-            f"{function}: x has {x.shape[-1]} features, the cell takes {cell.features} (x {tuple(x.shape)}); "
-            "is x batch-first? Its layout is T N D"
-        )
-    zero = cell.initial(x)
-    if state is None:
-        return zero
-    given = (state,) if is_array_api_obj(state) else state
-    if len(given) != len(zero):
-        raise TypeError(f"{function}: the state has {len(given)} arrays, expected {zero._fields}")
-    because = "one row per sequence, one column per unit"
-    for name, a, expected in zip(zero._fields, given, zero, strict=True):
-        namespace(a, x, function=function, names=(f"state.{name}", "x"))
-        expect_shape(function, f"state.{name}", a, expected.shape, because)
-    return type(zero)(*given)
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -484,7 +448,7 @@ class SoftmaxHead:
     def __call__(self, t0: int, h: Float[Array, "T N U"]) -> tuple[Any, Float[Array, "T N U"]]:
         """Loss of the steps from t0 on and its gradient by their outputs h."""
         xp = array_namespace(h)
-        rows = xp.reshape(h, (-1, h.shape[-1]))
+        rows = rows_of(h)
         scores = rows @ self.v if self.c is None else rows @ self.v + self.c
         labels = xp.reshape(self.labels[t0 : t0 + h.shape[0], ...], (-1,))
         counted = labels >= 0

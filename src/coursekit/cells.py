@@ -11,13 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from array_api_compat import device
 
-from coursekit.arrays import Array, expect_axes, expect_shape, multiply, namespace, transposed, unstack
+from coursekit.arrays import (
+    Array,
+    expect_axes,
+    expect_shape,
+    multiply,
+    namespace,
+    rows_of,
+    transposed,
+    unstack,
+)
 from coursekit.layers import glorot
 
 if TYPE_CHECKING:
@@ -253,20 +261,15 @@ class RNNCell:
 
         before: the states that these steps began with, (T N U).   inputs: whether to give the gradient of x.
         """
-        rows = partial(_rows, self.xp)
-        flat = rows(dz)
+        flat = rows_of(dz)
         db = self.xp.sum(flat, axis=0) if self.b is not None or self.bw is not None else None
         return RNNGradients(
             dx=multiply(dz, transposed(self.u)) if inputs else None,
-            du=rows(x).T @ flat,
-            dw=rows(before.h).T @ flat,
+            du=rows_of(x).T @ flat,
+            dw=rows_of(before.h).T @ flat,
             db=None if self.b is None else db,
             dbw=None if self.bw is None else db,
         )
-
-
-def _rows(xp: ModuleType, a: Float[Array, "T N C"]) -> Float[Array, "T*N C"]:
-    return xp.reshape(a, (-1, a.shape[-1]))
 
 
 class RNNStepGradients(NamedTuple):

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
-from coursekit.arrays import Array, ShapeError, expect_axes, expect_shape, namespace
+from coursekit.arrays import Array, ShapeError, expect_axes, expect_shape, namespace, rows_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -100,13 +99,9 @@ def lag_r_squared(
     T, dtype = h.shape[0], h.dtype
     states = xp.astype(h[start:], xp.float64)
     past = xp.astype(xp.concat([x[start - k : T - k] for k in lags], axis=2), xp.float64)
-    probe = fit_probe(_rows(states[:, :fitted]), _rows(past[:, :fitted]))
-    shares = r_squared(_rows(past[:, fitted:]), probe(_rows(states[:, fitted:])))
+    probe = fit_probe(rows_of(states[:, :fitted]), rows_of(past[:, :fitted]))
+    shares = r_squared(rows_of(past[:, fitted:]), probe(rows_of(states[:, fitted:])))
     return xp.astype(xp.reshape(shares, (len(lags), x.shape[2])), dtype)
-
-
-def _rows(a: Float[Array, "T N C"]) -> Float[Array, "M C"]:
-    return array_namespace(a).reshape(a, (-1, a.shape[2]))
 
 
 def _expect_tables(function: str, a: Array, b: Array, names: tuple[str, str]):

@@ -22,6 +22,7 @@ from coursekit.arrays import (
     multiply,
     namespace,
     per_axis,
+    rows_of,
     stack,
     transposed,
     unstack,
@@ -43,6 +44,7 @@ __all__ = [
     "SequenceCache",
     "SequenceGradients",
     "Trace",
+    "go_back",
     "reverse_sequences",
     "rnn_backward",
     "rnn_forward",
@@ -97,9 +99,8 @@ def unroll(
     reverse: read each sequence from its last step to its first; output t still belongs to input t.
     Raises ShapeError or TypeError if x or state do not fit the cell, ValueError for lengths outside 0 ... T.
     """
-    _expect_input(function, cell, x)
+    state = expect_sequence(function, cell, x, state)
     lengths = _expect_lengths(function, lengths, x)
-    state = cell.initial(x) if state is None else _expect_state(function, cell, x, state)
     inside = None if lengths is None else _inside(lengths, x)
     if reverse:
         x = reverse_sequences(x, lengths)
@@ -109,7 +110,7 @@ def unroll(
         state = after if counts is None else _choose(cell.xp, counts, after, state)
         states.append(state)
         saved.append(kept)
-    trace = Trace(cell, x, _stack_states(states), saved, inside, reverse, lengths)
+    trace = Trace(cell, x, stack_states(states), saved, inside, reverse, lengths)
     h = trace.states[0][1:]
     h = h if inside is None else cell.xp.where(inside, h, cell.xp.zeros_like(h))
     return (reverse_sequences(h, lengths) if reverse else h), state, trace
@@ -131,30 +132,53 @@ def unroll_backward(
     inputs: whether to give the gradient of x, which the first layer of a net has no use for.
     Raises ShapeError unless dh and dlast have the shapes of what unroll returned.
     """
-    cell, xp, inside = trace.cell, trace.cell.xp, trace.inside
-    h = trace.states[0][1:]
+    xp, inside, h = trace.cell.xp, trace.inside, trace.states[0][1:]
     namespace(dh, h, function=function, names=("dh", "h"))
     expect_shape(function, "dh", dh, h.shape, "the shape of the outputs")
     if trace.reverse:
         dh = reverse_sequences(dh, trace.lengths)
     if inside is not None:
         dh = xp.where(inside, dh, xp.zeros_like(dh))
-    states, saved = _states(trace.states), cell.local_slopes(trace.states, trace.saved)
-    dstate = _zeros_like(xp, states[0]) if dlast is None else _expect_dlast(function, dlast, states[0])
-    upstream, mask = unstack(dh), _steps(inside, len(dh))
-    dz: list[Array] = [None] * len(dh)
-    for t in reversed(range(len(dh))):
-        dafter = type(dstate)(dstate[0] + upstream[t], *dstate[1:])
-        inner = dafter if mask[t] is None else _choose(xp, mask[t], dafter, _zeros_like(xp, dafter))
-        dz[t], dstate = cell.step_backward(inner, states[t], states[t + 1], saved[t])
-        if mask[t] is not None:  # a sequence that has ended hands the gradient of its state on as it is
-            dstate = _choose(xp, mask[t], dstate, dafter)
-    before = type(states[0])(*(a[:-1] for a in trace.states))
-    all_dz = stack(dz) if dz else cell.project(trace.x)
-    gradients = cell.gradients(trace.x, before, all_dz, inputs=inputs)
+    first = type(trace.states)(*(a[0] for a in trace.states))
+    dlast = zeros_like(xp, first) if dlast is None else _expect_dlast(function, dlast, first)
+    mask = _steps(inside, len(dh))
+    gradients, dstate = go_back(
+        trace.cell, trace.x, trace.states, trace.saved, unstack(dh), dlast, mask, inputs=inputs
+    )
     if trace.reverse and inputs:
         gradients = gradients._replace(dx=reverse_sequences(gradients.dx, trace.lengths))
     return gradients, dstate
+
+
+def go_back(
+    cell: Any,
+    x: Float[Array, "T N D"],
+    states: State,
+    saved: list[tuple],
+    upstream: Sequence[Float[Array, "N U"] | None],
+    dstate: State,
+    mask: Sequence[Bool[Array, "N 1"] | None],
+    *,
+    inputs: bool = True,
+) -> tuple[Any, State]:
+    """Back through steps in a row: the cell's gradients over them, and those of the state before them.
+
+    Implements eq-bptt-state and eq-bptt-weights.
+
+    x: in the order of processing.   states, saved: as in Trace.   upstream: gradient by every output, None
+    where the loss does not use it.   dstate: gradient by the state after them.   mask: which sequences have
+    a step, None where all have it.   inputs: as in unroll_backward.
+    """
+    xp, each, slopes = cell.xp, _states(states), cell.local_slopes(states, saved)
+    dz: list[Array] = [None] * len(saved)
+    for t in reversed(range(len(saved))):
+        dafter = dstate if upstream[t] is None else type(dstate)(dstate[0] + upstream[t], *dstate[1:])
+        inner = dafter if mask[t] is None else _choose(xp, mask[t], dafter, zeros_like(xp, dafter))
+        dz[t], dstate = cell.step_backward(inner, each[t], each[t + 1], slopes[t])
+        if mask[t] is not None:  # a sequence that has ended hands the gradient of its state on as it is
+            dstate = _choose(xp, mask[t], dstate, dafter)
+    before = type(states)(*(a[:-1] for a in states))
+    return cell.gradients(x, before, stack(dz) if dz else cell.project(x), inputs=inputs), dstate
 
 
 def reverse_sequences(x: Float[Array, "T N C"], lengths: Lengths = None) -> Float[Array, "T N C"]:
@@ -172,7 +196,8 @@ def reverse_sequences(x: Float[Array, "T N C"], lengths: Lengths = None) -> Floa
     return xp.take_along_axis(x, xp.broadcast_to(source[:, :, None], x.shape), axis=0)
 
 
-def _stack_states(states: list[State]) -> State:
+def stack_states(states: Sequence[State]) -> State:
+    """One state whose arrays have an entry for each of these."""
     return type(states[0])(*(stack(arrays) for arrays in zip(*states, strict=True)))
 
 
@@ -181,7 +206,8 @@ def _states(stacked: State) -> list[State]:
     return list(map(type(stacked), *map(unstack, stacked)))
 
 
-def _zeros_like(xp: ModuleType, state: State) -> State:
+def zeros_like(xp: ModuleType, state: State) -> State:
+    """A state of zeros."""
     return type(state)(*map(xp.zeros_like, state))
 
 
@@ -200,7 +226,8 @@ def _inside(lengths: Int[np.ndarray, " N"], x: Array) -> Bool[Array, "T N 1"]:
     return xp.asarray(t < lengths[None, :, None], device=device(x))
 
 
-def _expect_input(function: str, cell: Any, x: Array) -> None:
+def expect_sequence(function: str, cell: Any, x: Array, state: Any) -> State:
+    """The state before the first step, zero if state is None, once x and it are known to fit the cell."""
     namespace(x, cell.w, function=function, names=("x", "w"))
     expect_axes(function, "x", x, "T N D")
     if x.shape[-1] != cell.features:
@@ -208,6 +235,7 @@ def _expect_input(function: str, cell: Any, x: Array) -> None:
             f"{function}: x has {x.shape[-1]} features, the cell takes {cell.features} (x {tuple(x.shape)}, "
             f"u {tuple(cell.u.shape)}); is x batch-first? Its layout is T N D"
         )
+    return cell.initial(x) if state is None else _expect_state(function, cell, x, state)
 
 
 def _expect_lengths(function: str, lengths: Lengths, x: Array) -> Int[np.ndarray, " N"] | None:
@@ -564,8 +592,8 @@ def sequence_loss_backward(cache: SequenceCache, *, inputs: bool = True) -> Sequ
     else:
         do = xp.zeros((*h.shape[:2], v.shape[1]), dtype=h.dtype, device=device(h))
         do[trace.inside[..., 0]] = rows
-    flat = xp.reshape(do, (-1, do.shape[-1]))
-    dv = xp.reshape(h, (-1, h.shape[-1])).T @ flat
+    flat = rows_of(do)
+    dv = rows_of(h).T @ flat
     dc = None if c is None else xp.sum(flat, axis=0)
     dh = multiply(do, transposed(v))
     gradients, dstate = unroll_backward(dh, trace, inputs=inputs, function="sequence_loss_backward")
@@ -574,4 +602,4 @@ def sequence_loss_backward(cache: SequenceCache, *, inputs: bool = True) -> Sequ
 
 def _counted(xp: ModuleType, a: Array, inside: Array | None) -> Array:
     """The rows of the steps that exist."""
-    return xp.reshape(a, (-1, a.shape[-1])) if inside is None else a[inside[..., 0]]
+    return rows_of(a) if inside is None else a[inside[..., 0]]
