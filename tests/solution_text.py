@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import cached_property
 from pathlib import Path
 
 from coursekit.authoring import parse
-from coursekit.checks import Check
+from coursekit.checks import Check, Score
 
 
 class SolutionText:
@@ -15,6 +16,8 @@ class SolutionText:
 
     def __init__(self, slug: str) -> None:
         self.path = Path(__file__).parents[1] / "solutions" / f"{slug}.py"
+        topic = importlib.import_module(f"coursekit.checks.{slug}")
+        self.checks = {name: value for name, value in vars(topic).items() if isinstance(value, Check)}
 
     @cached_property
     def cells(self) -> dict[str, str]:
@@ -36,3 +39,7 @@ class SolutionText:
         """The function that a check is called with in the notebook."""
         text = self.path.read_text(encoding="utf-8")
         return names[re.search(rf"checks\.{re.escape(check.name)}\((\w+)\)", text)[1]]
+
+    def grade(self, check: Check, **changed: tuple[str, str]) -> Score:
+        """The score of the solution, or of what becomes of it when it is changed as in `written`."""
+        return check.grade(self.function_of(check, self.written(**changed)))

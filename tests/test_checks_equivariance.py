@@ -9,19 +9,9 @@ from solution_text import SolutionText
 
 from coursekit import equivariance, layers, pooling
 from coursekit.arrays import output_size
-from coursekit.checks import Check
 from coursekit.checks import equivariance as checks
 
 SOLUTION = SolutionText("equivariance")
-CHECKS = [value for value in list(vars(checks).values()) if isinstance(value, Check)]
-
-
-@pytest.mark.parametrize("seed", ["self-check", "grading"])
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_the_solution_earns_full_marks(check, seed, monkeypatch):
-    monkeypatch.setenv("COURSEKIT_CHECK_SEED", seed)
-    score = check.grade(SOLUTION.function_of(check, SOLUTION.written()))
-    assert score.points == score.total, score.report
 
 
 # (grade id, what the solution says, what a student might say, points left, name of the mistake)
@@ -84,20 +74,8 @@ SLIPS = [
 ]
 
 
-@pytest.mark.parametrize(("grade_id", "right", "wrong", "points", "name"), SLIPS)
-def test_a_slip_in_the_solution_costs_its_points_and_has_its_name(grade_id, right, wrong, points, name):
-    task = grade_id.replace("-", "_")
-    check = getattr(checks, task)
-    score = check.grade(SOLUTION.function_of(check, SOLUTION.written(**{task: (right, wrong)})))
-    assert (score.points, next(iter(score.misconceptions), None)) == (points, name), score.report
-    assert len(score.report.splitlines()) <= 12
-
-
-def test_an_error_in_one_task_costs_points_in_that_task_alone():
-    names = SOLUTION.written(local_forward=("w[p]", "w[0]"))
-    others = [check for check in CHECKS if check is not checks.local_forward]
-    scores = [check.grade(SOLUTION.function_of(check, names)) for check in others]
-    assert [score.check for score in scores if score.points < score.total] == []
+# An error that costs points in its own task alone: task -> what the solution says, what it says then
+SPOILT = {"local_forward": ("w[p]", "w[0]")}
 
 
 # Other honest ways, from the text of the assignment alone.
@@ -137,18 +115,12 @@ def frequency_by_mirrors(frequency, stride):
     return frequency
 
 
-@pytest.mark.parametrize(
-    ("check", "honest"),
-    [
-        (checks.local_forward, local_at_once),
-        (checks.equivariance_error, error_from_moving_back),
-        (checks.unchanged_share, share_by_counting),
-        (checks.apparent_frequency, frequency_by_mirrors),
-    ],
-)
-def test_every_honest_way_earns_full_marks(check, honest):
-    score = check.grade(honest)
-    assert score.points == score.total, score.report
+HONEST = [
+    (checks.local_forward, local_at_once),
+    (checks.equivariance_error, error_from_moving_back),
+    (checks.unchanged_share, share_by_counting),
+    (checks.apparent_frequency, frequency_by_mirrors),
+]
 
 
 def local_of_the_library(x, w, b, stride):
@@ -177,18 +149,6 @@ SHORTCUTS = [
     (checks.equivariance_error, error_of_the_library),
     (checks.unchanged_share, share_of_the_library),
 ]
-
-
-@pytest.mark.parametrize(("check", "shortcut"), SHORTCUTS)
-def test_the_reference_of_a_check_agrees_with_the_library(check, shortcut):
-    score = check.grade(shortcut, watched=False)
-    assert score.points == score.total, score.report
-
-
-@pytest.mark.parametrize(("check", "shortcut"), SHORTCUTS)
-def test_a_shortcut_earns_nothing(check, shortcut):
-    score = check.grade(shortcut)
-    assert score.points == 0 and score.shortcut.startswith("coursekit.")
 
 
 @pytest.mark.parametrize(
