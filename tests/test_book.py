@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -234,6 +235,24 @@ def renderer(monkeypatch):
 
 def test_formulas_are_rendered_without_a_node_of_the_machine(renderer):
     assert "mathbb" in renderer.render_latex(r"\R")
+
+
+def test_a_renderer_whose_socket_is_there_before_it_listens_is_waited_for(renderer, monkeypatch, tmp_path):
+    python = sys.executable, "-c"
+    late = (
+        "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]);"
+        "time.sleep(0.2); s.listen(); s.accept()[0].sendall(b'here')"
+    )
+    monkeypatch.setattr(renderer.KaTeXServer, "build_command", lambda socket: [*python, late, socket])
+    process, connection = mathematics.start_renderer(tmp_path, 30)
+    with process, connection:
+        assert connection.recv(4) == b"here"
+
+
+def test_a_renderer_that_ends_at_once_is_an_error(renderer, monkeypatch, tmp_path):
+    monkeypatch.setattr(renderer.KaTeXServer, "build_command", lambda socket: [sys.executable, "-c", ""])
+    with pytest.raises(renderer.KaTeXError):
+        mathematics.start_renderer(tmp_path, 30)
 
 
 def test_an_unknown_macro_stops_the_build(renderer):

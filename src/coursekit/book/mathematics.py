@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +43,34 @@ def find_node() -> str:
     return node
 
 
+def start_renderer(rundir: Path, timeout: float) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start Node and connect to it, within `timeout` seconds.
+
+    sphinxcontrib.katex connects once, as soon as the socket's file is there; Node listens a moment later.
+    """
+    path = rundir / "katex.sock"
+    command = katex.KaTeXServer.build_command(socket=path)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=rundir)
+    end = time.monotonic() + timeout
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(f"{path}")
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            if time.monotonic() > end or process.poll() is not None:
+                with process:
+                    process.kill()
+                raise katex.KaTeXServer.timeout_error(timeout) from None
+            time.sleep(0.001)
+        else:
+            return process, connection
+
+
 def setup(app: Sphinx) -> None:
     """Make an unknown macro stop the build: the prerenderer sees no katex_options."""
     katex.NODEJS_BINARY = find_node()
+    katex.KaTeXServer.start_server_process = start_renderer
     os.environ["NODE_OPTIONS"] = END_WITH_PARENT
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = PATIENCE
     katex.KATEX_DEFAULT_OPTIONS = {"throwOnError": True, "strict": "error", "macros": MACROS}
