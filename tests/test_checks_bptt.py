@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+
 import numpy as np
 import pytest
 import torch
+from grading_notebooks import answered, cell, job, notebook
 from solution_text import SolutionText
 
 from coursekit import bptt, cells, jacobians, losses, recurrent
@@ -420,15 +424,29 @@ def test_autograd_agrees_with_the_rungs_and_earns_nothing():
     assert score.points == 0 and score.shortcut.startswith("torch.")
 
 
-def test_the_functions_that_the_check_hands_out_may_be_called_beside_torchs_random_state():
-    """As the grader does in the student's process, which has imported torch."""
+@pytest.mark.skipif(sys.platform != "linux", reason="hand-ins run on Linux")
+def test_the_functions_that_the_check_hands_out_may_be_called_in_a_notebook_that_has_torch():
+    """The grader looks at torch's random state around such a call; a student's own torch is seen."""
+    from coursekit.grading.execution.executor import Executor
 
-    def assembled(x, labels, parameters, h0, rungs):
-        torch.get_rng_state().numpy().tobytes()
-        return SOLUTION.written()["sequence_gradients"](x, labels, parameters, h0, rungs)
-
-    score = checks.sequence_gradients.grade(assembled)
-    assert score.points == score.total, score.report
+    tasks = "gradient-error", "sequence-gradients"
+    given = cell("import numpy as np\nimport torch\nfrom coursekit import checks", "locked", "given")
+    answers = [cell(SOLUTION.cells[task], "solution", task) for task in tasks]
+    calls = [f"checks.bptt.{task}({task})".replace("-", "_") for task in tasks]
+    tests = [
+        cell(call, "test", f"test-{task}", SOLUTION.checks[task.replace("-", "_")].points)
+        for call, task in zip(calls, tasks, strict=True)
+    ]
+    source = notebook(given, *answers, *tests)
+    cheat = inspect.getsource(by_autograd).replace("by_autograd", "sequence_gradients")
+    with Executor(["numpy", "torch"]) as executor:
+        honest = executor.run(job(source)).scores
+        caught = executor.run(job(source, answered(source, {"sequence-gradients": cheat}))).scores
+    for test in tests:
+        mark = test.metadata["nbgrader"]
+        assert honest[mark["grade_id"]].points == mark["points"]
+    assert caught["test-sequence-gradients"].points == 0
+    assert caught["test-sequence-gradients"].record["shortcut"].startswith("torch.")
 
 
 @pytest.mark.parametrize(("steps", "k"), [(9, 3), (8, 3), (5, 1), (4, 7)])

@@ -1488,14 +1488,6 @@ _entrywise_jacobians = partial(_merged_jacobians, np.prod)
 
 # --- Rung 8: the judge -------------------------------------------------------------------------------------
 
-# Rungs 8 and 9 are given functions of this module.  At each call of one, the grader looks at torch's random
-# generator in the student's process, if that has torch, so for them torch as a whole cannot be out of bounds:
-# they are torch tasks by name, and keep their NumPy arrays by taking no array in place.
-NO_TORCH = tuple(
-    f"torch.{name}"
-    for name in ("*matmul*", "mm", "bmm", "addmm", "einsum", "linear", "tanh", "backward", "*cross_entropy*")
-)
-
 Parameters = Mapping[str, np.ndarray]
 
 
@@ -1592,8 +1584,6 @@ gradient_error = Check(
     title="a judge of gradients",
     reference=_gradient_error,
     terms=("error",),
-    library="torch",
-    forbidden=NO_TORCH,
     allowed=(f"{__name__}.loss_of",),
     cases=(
         Case("right gradients, large eps", 1, _judge_case(0.4, None)),
@@ -1777,7 +1767,7 @@ def _sequence_gradients(
 
 def _afterwards(change: Callable[[list[Array], Array], list[Array]]) -> Callable:
     """Change what comes out.   change: (du, dw, dv, db, dc, dh0), x -> six others."""
-    return lambda **given: tuple(change(list(_sequence_gradients(**given)), given["x"]))
+    return lambda x, *rest: tuple(change(list(_sequence_gradients(x, *rest)), x))
 
 
 def _reordered(order: Sequence[int]) -> Callable:
@@ -1789,8 +1779,7 @@ def _whole_case(N: int, T: int, D: int, U: int, K: int) -> Callable[[Draw], Argu
         shapes = {"u": (D, U), "w": (U, U), "v": (U, K), "b": (U,), "c": (K,)}
         parameters = {name: draw(*shape) / 2 for name, shape in shapes.items()}
         labels = draw.rng.integers(0, K, (N, T))
-        x, h0 = draw(N, T, D), np.tanh(draw(N, U))
-        return call(x=x, labels=labels, parameters=parameters, h0=h0, rungs=RUNGS)
+        return call(draw(N, T, D), labels, parameters, np.tanh(draw(N, U)), RUNGS)
 
     return arguments
 
@@ -1800,8 +1789,6 @@ sequence_gradients = Check(
     title="all gradients of the loss, from the rungs",
     reference=_sequence_gradients,
     terms=("du", "dw", "dv", "db", "dc", "dh0"),
-    library="torch",
-    forbidden=NO_TORCH,
     allowed=tuple(f"{__name__}.{f.__name__}" for f in _CALLED) + (f"{__name__}.<lambda>",),
     cases=(
         Case("a batch", 0.25, _whole_case(3, 5, 2, 4, 6)),
