@@ -31,7 +31,7 @@ var controls = (function () {
     const row = element(parent, "label", { class: "slider" });
     element(row, "span", {}, label);
     const input = element(row, "input", { type: "range", min, max, step, value });
-    const output = element(row, "output");
+    const output = element(row, "output", { "aria-hidden": "true" });  // a screen reader hears it from the input
     function say() {
       output.textContent = format(Number(input.value));
       input.setAttribute("aria-valuetext", output.textContent);
