@@ -80,7 +80,7 @@ class TwoStateCell:
 
     def __init__(self, u, w):
         self.u, self.w, self.features, self.units = u, w, *u.shape
-        self.xp = array_namespace(u)
+        self.xp, self.dz_columns = array_namespace(u), self.units
 
     def initial(self, x):
         zero = self.xp.zeros((x.shape[1], self.units), dtype=self.w.dtype)
@@ -103,7 +103,7 @@ class TwoStateCell:
         dz = (dafter.h * after.c + dc) * self.xp.cos(a)
         return dz, TwoStates(dz @ self.w.T, dc / 2)
 
-    def gradients(self, x, before, dz, *, inputs=True):
+    def gradients(self, x, before, after, dz, *, inputs=True):
         def rows(a):
             return self.xp.reshape(a, (-1, a.shape[-1]))
 

@@ -346,7 +346,7 @@ def weight_gradients_of_the_library(x, h, h0, dz):
     cell = cells.RNNCell(np.zeros((x.shape[2], U), x.dtype), np.eye(U, dtype=x.dtype), np.zeros(U, x.dtype))
     before = np.concatenate([h0[:, None], h[:, :-1]], axis=1)
     x, before, dz = time_first(x, before, dz)
-    return cell.gradients(x, cells.RNNState(before), dz)[1:4]
+    return cell.gradients(x, cells.RNNState(before), cells.RNNState(before), dz)[1:4]
 
 
 def jacobian_of_the_library(h, w, first, last):

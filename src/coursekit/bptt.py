@@ -29,7 +29,7 @@ from coursekit.arrays import (
     unstack,
 )
 from coursekit.losses import cross_entropy_backward, cross_entropy_forward
-from coursekit.recurrent import State, expect_sequence, go_back, stack_states, zeros_like
+from coursekit.recurrent.unrolling import State, expect_sequence, go_back, stack_states, zeros_like
 
 if TYPE_CHECKING:
 
@@ -377,8 +377,8 @@ class _Total:
     def __init__(self, cell: Any, x: Array, inputs: bool) -> None:
         self.loss: Any = 0.0
         self.dx = cell.xp.zeros_like(x) if inputs else None
-        none = type(before := cell.initial(x[:0]))(*(a[:0] for a in stack_states([before])))
-        self.sum = cell.gradients(x[:0], none, cell.project(x[:0]), inputs=False)
+        start = cell.initial(x)
+        self.sum, _ = go_back(cell, x[:0], stack_states([start]), [], [], start, [], inputs=False)
 
     def add(self, start: int, loss: Any, gradients: Any) -> None:
         self.loss = self.loss + loss

@@ -19,7 +19,7 @@ from coursekit.recurrent import Trace
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from coursekit.recurrent import State
+    from coursekit.recurrent.unrolling import State
 
 __all__ = ["lag_jacobians", "lyapunov_exponents", "singular_values", "state_gradients", "step_jacobians"]
 

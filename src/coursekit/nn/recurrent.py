@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from coursekit.arrays import ShapeError, per_axis
 from coursekit.cells import Activation, RNNCell, RNNState, initial_weights, named_activation
-from coursekit.recurrent import Lengths, State, Trace, reverse_sequences, unroll, unroll_backward
+from coursekit.recurrent.unrolling import Lengths, State, Trace, reverse_sequences, unroll, unroll_backward
 from coursekit.weights import to_torch
 
 if TYPE_CHECKING:

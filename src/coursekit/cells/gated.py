@@ -1,0 +1,64 @@
+"""What gated cells share: one block of weights for each gate, side by side, for one product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from array_api_compat import device
+
+from coursekit.arrays import Array, expect_axes, expect_shape, namespace
+from coursekit.cells.activations import Activation, clipped, named_activation
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class GatedCell:
+    """Parameters u, w, b and bw whose columns are blocks of U units, checked against each other."""
+
+    def __init__(
+        self,
+        function: str,
+        blocks: str,
+        u: Float[Array, "D G*U"],
+        w: Float[Array, "U G*U"],
+        b: Float[Array, " G*U"] | None,
+        bw: Float[Array, " G*U"] | None,
+    ) -> None:
+        self.xp = namespace(u, w, b, bw, function=function, names=("u", "w", "b", "bw"))
+        expect_axes(function, "u", u, "D G*U")
+        expect_axes(function, "w", w, "U G*U")
+        self.blocks, self.features, self.units = blocks, u.shape[0], w.shape[0]
+        columns = len(blocks) * self.units
+        because = f"{len(blocks)} blocks ({', '.join(blocks)}) of {self.units} units, as w has rows"
+        expect_shape(function, "w", w, (self.units, columns), because)
+        expect_shape(function, "u", u, (self.features, columns), because)
+        for name, offset in (("b", b), ("bw", bw)):
+            if offset is not None:
+                expect_shape(function, name, offset, (columns,), because)
+        self.u, self.w, self.b, self.bw = u, w, b, bw
+
+    def _zeros(self, x: Float[Array, "T N D"]) -> Float[Array, "N U"]:
+        return self.xp.zeros((x.shape[1], self.units), dtype=self.w.dtype, device=device(self.w))
+
+    def _split(self, a: Float[Array, "... G*U"], *blocks: int) -> list[Float[Array, "... n*U"]]:
+        """The first so many blocks, the next so many, and so on."""
+        parts, start = [], 0
+        for count in blocks:
+            end = start + count * self.units
+            parts.append(a[..., start:end])
+            start = end
+        return parts
+
+
+def activations_of(
+    function: str, given: Sequence[str | Activation], count: int, clip: float | None
+) -> list[Activation]:
+    """That many activations, each after its input has been cut to [-clip, clip]."""
+    if isinstance(given, str) or len(given) != count:
+        raise ValueError(f"{function}: activations must be {count} names, got {given!r}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"{function}: clip must be > 0, got {clip!r}; None does not clip")
+    chosen = [named_activation(name) for name in given]
+    return chosen if clip is None else [clipped(activation, clip) for activation in chosen]

@@ -1,0 +1,299 @@
+"""The long short-term memory with its variants: fewer gates, coupled gates, peepholes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from coursekit.arrays import (
+    Array,
+    expect_shape,
+    multiply,
+    namespace,
+    rows_of,
+    stack,
+    transposed,
+)
+from coursekit.cells.activations import Activation
+from coursekit.cells.gated import GatedCell, activations_of
+from coursekit.cells.step import StepCache, step_backward, step_forward
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = [
+    "LSTMCell",
+    "LSTMCellGradients",
+    "LSTMState",
+    "LSTMStepGradients",
+    "lstm_blocks",
+    "lstm_step_backward",
+    "lstm_step_forward",
+]
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM hands to its next step.  h: hidden state, which is also its output.   c: cell state."""
+
+    h: Float[Array, "N U"]
+    c: Float[Array, "N U"]
+
+
+class LSTMCellGradients(NamedTuple):
+    """Gradients of an LSTM over a sequence; of what it lacks, or was not asked for, None."""
+
+    dx: Float[Array, "T N D"] | None
+    du: Float[Array, "D G*U"]
+    dw: Float[Array, "U G*U"]
+    db: Float[Array, " G*U"] | None
+    dbw: Float[Array, " G*U"] | None
+    dp: Float[Array, "P U"] | None
+
+
+def lstm_blocks(gates: str = "ifo", coupled: str | None = None, function: str = "lstm_blocks") -> str:
+    """The blocks that the weights of an LSTM have, in their order: i, f, g, o without those that it lacks.
+
+    Raises ValueError for options that LSTMCell does not have.
+
+    >>> lstm_blocks(), lstm_blocks("io"), lstm_blocks(coupled="input")
+    ('ifgo', 'igo', 'igo')
+    """
+    if not set(gates) <= set("ifo") or len(set(gates)) < len(gates):
+        raise ValueError(f"{function}: gates {gates!r} is unknown, expected some of 'ifo'")
+    driven = {None: "", "input": "f", "forget": "i"}
+    if coupled not in driven:
+        raise ValueError(f"{function}: coupled {coupled!r} is unknown, expected one of {tuple(driven)}")
+    if coupled and not set("if") <= set(gates):
+        raise ValueError(f"{function}: coupled={coupled!r} needs both gates, i and f, got gates={gates!r}")
+    return "".join(block for block in "ifgo" if block in {*gates, "g"} - {driven[coupled]})
+
+
+class LSTMCell(GatedCell):
+    """The long short-term memory: a cell state c that gates write to, keep and read.
+
+    Implements eq-lstm-gates, eq-lstm-state and eq-lstm-output: i, f, o = sigmoid(x u + h w + b),
+    g = tanh(x u + h w + b), c' = f c + i g, h' = o tanh(c'); each with its own block of u, w and b.
+    The blocks stand in the order i, f, g, o.
+
+    u, w, b, bw: weights from the input and from the state before; offsets, torch and ONNX have two.
+    p: peephole weights, with which i and f see c, and o sees c': a row for each of them that has a block.
+    gates: those of i, f, o that there are; an absent one has no block and is always open.
+    coupled: "input" computes f = 1 - i, "forget" i = 1 - f; the computed one has no block either.
+    activations: of the gates, of g, and of c' where it is read; names in ACTIVATIONS, or Activations.
+    clip: cut what goes into every activation to [-clip, clip].
+    Raises ShapeError or TypeError if the parameters do not fit each other, ValueError for an unknown option.
+    Source: hochreiter1997long; gers2000learning (forget gate); gers2002learning (peepholes).
+
+    >>> import numpy as np
+    >>> cell = LSTMCell(np.ones((2, 12)), np.ones((3, 12)))
+    >>> z, before = cell.project(np.zeros((1, 4, 2)))[0], LSTMState(np.zeros((4, 3)), np.ones((4, 3)))
+    >>> float(cell.step(z, before)[0].c[0, 0])
+    0.5
+    """
+
+    def __init__(
+        self,
+        u: Float[Array, "D G*U"],
+        w: Float[Array, "U G*U"],
+        b: Float[Array, " G*U"] | None = None,
+        bw: Float[Array, " G*U"] | None = None,
+        p: Float[Array, "P U"] | None = None,
+        *,
+        gates: str = "ifo",
+        coupled: str | None = None,
+        activations: Sequence[str | Activation] = ("sigmoid", "tanh", "tanh"),
+        clip: float | None = None,
+        function: str = "LSTMCell",
+    ) -> None:
+        super().__init__(function, lstm_blocks(gates, coupled, function), u, w, b, bw)
+        self.gates = self.blocks.replace("g", "")
+        if p is not None:
+            if not self.gates:
+                raise ValueError(f"{function}: p is given, but no gate that could see the cell state")
+            namespace(u, p, function=function, names=("u", "p"))
+            because = f"a row for each of the gates {', '.join(self.gates)}, a column for each unit"
+            expect_shape(function, "p", p, (len(self.gates), self.units), because)
+        self.p, self.coupled = p, coupled
+        self.gate, self.candidate, self.read = activations_of(function, activations, 3, clip)
+        self._u, self._w = self._gates_first(u), self._gates_first(w)
+        self.dz_columns = len(self.blocks) * self.units
+        self._w_transposed: Array | None = None
+
+    def initial(self, x: Float[Array, "T N D"]) -> LSTMState:
+        """The state before the first step of the batch x, all zero."""
+        return LSTMState(self._zeros(x), self._zeros(x))
+
+    def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N G*U"]:
+        """The input's part of every step, x u + b + bw, the block g last: the gates share an activation."""
+        offsets = [self._gates_first(offset) for offset in (self.b, self.bw) if offset is not None]
+        return multiply(x, self._u, sum(offsets[1:], offsets[0]) if offsets else None)
+
+    def step(self, z: Float[Array, "N G*U"], before: LSTMState) -> tuple[LSTMState, tuple]:
+        """The state after a step whose input's part is z, and the gates, g and f(c') for step_backward."""
+        xp, count = self.xp, len(self.gates)
+        inputs, candidate = self._split(multiply(before.h, self._w, z), count, 1)
+        g = self.candidate.value(xp, candidate)
+        if self.p is None:
+            gates = self.gate.value(xp, inputs)
+            i, f, o = self._opened(gates)
+            c = _times(f, before.c) + _times(i, g)
+        else:
+            gates, o, c = self._step_with_peepholes(inputs, g, before.c)
+        read = self.read.value(xp, c)
+        return LSTMState(_times(o, read), c), (gates, g, read)
+
+    def _step_with_peepholes(
+        self, inputs: Float[Array, "N P*U"], g: Float[Array, "N U"], c: Float[Array, "N U"]
+    ) -> tuple[Array, Array | None, Array]:
+        """The gates i and f see the cell state before the step, o sees the one after it."""
+        parts = dict(zip(self.gates, self._split(inputs, *(1,) * len(self.gates)), strict=True))
+        seen = dict(zip(self.gates, self.p, strict=True))
+        early = {k: self.gate.value(self.xp, a + c * seen[k]) for k, a in parts.items() if k != "o"}
+        i, f = self._coupled(early.get("i"), early.get("f"))
+        c = _times(f, c) + _times(i, g)
+        o = self.gate.value(self.xp, parts["o"] + c * seen["o"]) if "o" in parts else None
+        late = [] if o is None else [o]
+        return self.xp.concat([*early.values(), *late], axis=-1), o, c
+
+    def _opened(self, gates: Float[Array, "N P*U"]) -> tuple[Array | None, Array | None, Array | None]:
+        """i, f and o; None for one that is always open."""
+        parts = dict(zip(self.gates, self._split(gates, *(1,) * len(self.gates)), strict=True))
+        return *self._coupled(parts.get("i"), parts.get("f")), parts.get("o")
+
+    def _coupled(self, i: Array | None, f: Array | None) -> tuple[Array | None, Array | None]:
+        if self.coupled == "input":
+            return i, 1 - i
+        return (1 - f, f) if self.coupled else (i, f)
+
+    def local_slopes(self, states: LSTMState, saved: list[tuple]) -> list[tuple]:
+        """What every step_backward can be given as saved: as it is, since all slopes belong to one step."""
+        return saved
+
+    def step_backward(
+        self, dafter: LSTMState, before: LSTMState, after: LSTMState, saved: tuple
+    ) -> tuple[Float[Array, "N ..."], LSTMState]:
+        """Gradients of a step's z and of the state before it.
+
+        Implements eq-lstm-step-backward.
+
+        dafter: gradient of the state after it.   saved: what step kept.
+        """
+        if self._w_transposed is None:
+            self._w_transposed = transposed(self._w)
+        (gates, g, read), xp = saved, self.xp
+        i, f, o = self._opened(gates)
+        slopes = self.gate.slope(xp, gates)
+        dread = _times(o, dafter.h) * self.read.slope(xp, read)
+        dc = dafter.c + dread
+        do = dafter.h * read
+        if self.p is not None and o is not None:
+            dc = dc + do * slopes[..., -self.units :] * self.p[-1]
+        di, df = dc * g, dc * before.c
+        if self.coupled:
+            di, df = di - df, df - di
+        by_gate, slopes = {"i": di, "f": df, "o": do}, self._split(slopes, *(1,) * len(self.gates))
+        ds = [by_gate[k] * slope for k, slope in zip(self.gates, slopes, strict=True)]
+        dz = xp.concat([*ds, _times(i, dc) * self.candidate.slope(xp, g)], axis=-1)
+        dbefore = _times(f, dc)
+        if self.p is not None:
+            seen = (d * p for k, d, p in zip(self.gates, ds, self.p, strict=True) if k != "o")
+            dbefore = sum(seen, dbefore)
+        return dz, LSTMState(multiply(dz, self._w_transposed), dbefore)
+
+    def gradients(
+        self,
+        x: Float[Array, "T N D"],
+        before: LSTMState,
+        after: LSTMState,
+        dz: Float[Array, "T N G*U"],
+        *,
+        inputs: bool = True,
+    ) -> LSTMCellGradients:
+        """Gradients of the input and the parameters, from the dz of any number of steps.
+
+        before, after: the states that these steps began and ended with.   inputs: whether to give that of x.
+        """
+        flat = rows_of(dz)
+        db = None if self.b is None and self.bw is None else self._in_order(self.xp.sum(flat, axis=0))
+        return LSTMCellGradients(
+            dx=multiply(dz, transposed(self._u)) if inputs else None,
+            du=self._in_order(rows_of(x).T @ flat),
+            dw=self._in_order(rows_of(before.h).T @ flat),
+            db=None if self.b is None else db,
+            dbw=None if self.bw is None else db,
+            dp=None if self.p is None else self._peephole_gradients(flat, before.c, after.c),
+        )
+
+    def _peephole_gradients(
+        self, dz: Float[Array, "T*N G*U"], before: Float[Array, "T N U"], after: Float[Array, "T N U"]
+    ) -> Float[Array, "P U"]:
+        parts = zip(self.gates, self._split(dz, *(1,) * len(self.gates)), strict=True)
+        return stack([self.xp.sum(d * rows_of(after if k == "o" else before), axis=0) for k, d in parts])
+
+    def _gates_first(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
+        """The blocks i, f, g, o in the order i, f, o, g, in which the cell computes."""
+        blocks = dict(zip(self.blocks, self._split(a, *(1,) * len(self.blocks)), strict=True))
+        return self.xp.concat([blocks[k] for k in self.gates + "g"], axis=-1)
+
+    def _in_order(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
+        """Back to i, f, g, o."""
+        blocks = dict(zip(self.gates + "g", self._split(a, *(1,) * len(self.blocks)), strict=True))
+        return self.xp.concat([blocks[k] for k in self.blocks], axis=-1)
+
+
+def _times(gate: Array | None, a: Array) -> Array:
+    """What passes a gate; None is an open one."""
+    return a if gate is None else gate * a
+
+
+class LSTMStepGradients(NamedTuple):
+    """Gradients of one step of an LSTM; those of parameters that it does not have are None."""
+
+    dx: Float[Array, "N D"]
+    dh: Float[Array, "N U"]
+    dc: Float[Array, "N U"]
+    du: Float[Array, "D G*U"]
+    dw: Float[Array, "U G*U"]
+    db: Float[Array, " G*U"] | None
+    dbw: Float[Array, " G*U"] | None
+    dp: Float[Array, "P U"] | None
+
+
+def lstm_step_forward(
+    x: Float[Array, "N D"],
+    h: Float[Array, "N U"],
+    c: Float[Array, "N U"],
+    u: Float[Array, "D G*U"],
+    w: Float[Array, "U G*U"],
+    b: Float[Array, " G*U"] | None = None,
+    bw: Float[Array, " G*U"] | None = None,
+    p: Float[Array, "P U"] | None = None,
+    **options: Any,
+) -> tuple[LSTMState, StepCache]:
+    """One step of an LSTM: the next hidden state and cell state, and the cache.
+
+    Implements eq-lstm-gates, eq-lstm-state and eq-lstm-output.
+
+    x: this step's input.   h, c: states before it.   u, w, b, bw, p, options: as in LSTMCell.
+    Raises ShapeError or TypeError if the arrays do not fit.
+
+    >>> import numpy as np
+    >>> zero = np.zeros((4, 3))
+    >>> after, _ = lstm_step_forward(np.ones((4, 2)), zero, zero, np.ones((2, 12)), np.ones((3, 12)))
+    >>> after.h.shape, after.c.shape
+    ((4, 3), (4, 3))
+    """
+    cell = LSTMCell(u, w, b, bw, p, function="lstm_step_forward", **options)
+    return step_forward("lstm_step_forward", cell, x, LSTMState(h, c))
+
+
+def lstm_step_backward(
+    dh: Float[Array, "N U"], dc: Float[Array, "N U"], cache: StepCache
+) -> LSTMStepGradients:
+    """Gradients of one step.   dh, dc: of the loss by the states after it, from wherever they are used.
+
+    Implements eq-lstm-step-backward.
+    Raises ShapeError unless dh and dc have the shape of those states.
+    """
+    (dx, *weights), dbefore = step_backward("lstm_step_backward", LSTMState(dh, dc), cache)
+    return LSTMStepGradients(dx, *dbefore, *weights)
