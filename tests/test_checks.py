@@ -429,7 +429,7 @@ def test_warnings_and_prints_of_the_student_stay_off_the_screen(capsys):
     score = TOY(talkative)
     printed = capsys.readouterr()
     assert score.points == 4 and printed.err == ""
-    assert "what your function prints is not shown here: 4004 characters" in printed.out
+    assert "what your function prints, warnings too, is not shown here: 4004 characters" in printed.out
 
 
 def test_a_function_that_never_ends_is_called_once_and_then_no_more(monkeypatch):

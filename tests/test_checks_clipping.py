@@ -73,6 +73,13 @@ SLIPS = [
         "gradient-dampened",
     ),
     ("train", "p - lr", "p + lr", 2, "uphill"),
+    (
+        "train",
+        "parameters = {name: p - lr * velocity[name] for name, p in parameters.items()}",
+        "parameters.update({name: p - lr * velocity[name] for name, p in parameters.items()})",
+        0,
+        "dictionary-changed",
+    ),
     ("train", "norms.append(norm)", "norms.append(min(norm, limit))", 4.5, None),
     ("train", "if math.isfinite(norm):", "if True:", 5, "broken-step-made"),
     (
@@ -133,10 +140,17 @@ def train_step_by_step(parameters, gradient_of, batches, lr, momentum, limit):
     return now, norms, np.mean((norms > limit) & np.isfinite(norms))
 
 
+def train_with_clipping_of_the_library(parameters, gradient_of, batches, lr, momentum, limit):
+    names = SOLUTION.written() | {"clip_by_norm": clipping.clip_norm}
+    exec(SOLUTION.cells["train"], names)
+    return names["train"](parameters, gradient_of, batches, lr, momentum, limit)
+
+
 HONEST = [
     (checks.clip_by_value, value_by_masks),
     (checks.clip_by_norm, norm_of_one_vector),
     (checks.train, train_step_by_step),
+    (checks.train, train_with_clipping_of_the_library),
 ]
 
 

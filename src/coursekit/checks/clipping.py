@@ -584,6 +584,14 @@ def _moved_in_place(
     return parameters, norms, rate
 
 
+def _entered_in_place(
+    parameters: Gradients, gradient_of: Callable, batches: Sequence, lr: float, momentum: float, limit: float
+) -> tuple[Gradients, np.ndarray, float]:
+    moved, norms, rate = _train(parameters, gradient_of, batches, lr, momentum, limit)
+    parameters.update(moved)
+    return parameters, norms, rate
+
+
 def _train_case(
     scales: Sequence[float], limit: float, *, lr: float = 0.1, momentum: float = 0.5, broken: Mapping = {}
 ) -> Callable:
@@ -604,7 +612,7 @@ train = Check(
     title="a training loop that clips",
     reference=_train,
     terms=("parameters", "norms", "rate"),
-    allowed=("coursekit.checks.clipping.gradient_of",),
+    allowed=("coursekit.checks.clipping.gradient_of", "coursekit.clipping", "coursekit.arrays"),
     cases=(
         Case("gentle batches", 0.5, _train_case([1, 1, 1, 1], 50.0)),
         Case("one steep batch", 0.5, _train_case([0.5, 0.5, 30, 0.5, 0.5], 8.0, lr=0.05)),
@@ -700,6 +708,13 @@ train = Check(
             "The parameters that came in were overwritten. Make new ones: p = p - lr * v, not p -= lr * v.",
             ORDER,
             _moved_in_place,
+        ),
+        Misconception(
+            "dictionary-changed",
+            "The dictionary that came in was given new arrays. Start with one of your own: "
+            "parameters = dict(parameters).",
+            ORDER,
+            _entered_in_place,
         ),
         Misconception(
             "broken-step-made",

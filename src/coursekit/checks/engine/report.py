@@ -81,7 +81,7 @@ def write_report(
     tail = [line for misconception in mistakes[:2] for line in _explain(misconception)]
     tail += _listing("right", [o for o in outcomes if not o.problem], check)
     if printed:
-        tail += [f"  (what your function prints is not shown here: {printed} characters)"]
+        tail += [f"  (what your function prints, warnings too, is not shown here: {printed} characters)"]
     return "\n".join(head + _wrong(check, [o for o in outcomes if o.problem], LINES - 1 - len(tail)) + tail)
 
 
