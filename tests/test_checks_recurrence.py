@@ -101,7 +101,7 @@ SLIPS = [
     ("rnn-forward", "return h, h @ v + c", "h = h.swapaxes(0, 1)\n    return h, h @ v + c", 0,
      "time-first"),
     ("rnn-forward", STATE + "\n        h[:, t] = state", "h[:, t] = state\n        " + STATE, 0,
-     "states-before"),
+     ("states-before", "output-of-the-state-before")),
     ("rnn-forward", "h @ v + c", "np.tanh(h @ v + c)", 2, "tanh-of-the-scores"),
     ("sequence-loss", "o - o.max(axis=2, keepdims=True)", "o", 2, "sum-not-shifted"),
     ("sequence-loss", "o - o.max(axis=2, keepdims=True)", "o - o.max()", 2.5, "sum-shifted-by-one-number"),
