@@ -25,22 +25,26 @@ class GatedCell:
         w: Float[Array, "U G*U"],
         b: Float[Array, " G*U"] | None,
         bw: Float[Array, " G*U"] | None,
+        units: int | None = None,
     ) -> None:
+        """units: U, where the state that w reads has another width; by default w has a row for each."""
         self.xp = namespace(u, w, b, bw, function=function, names=("u", "w", "b", "bw"))
         expect_axes(function, "u", u, "D G*U")
         expect_axes(function, "w", w, "U G*U")
-        self.blocks, self.features, self.units = blocks, u.shape[0], w.shape[0]
+        self.blocks, self.features, self.outputs = blocks, u.shape[0], w.shape[0]
+        self.units = self.outputs if units is None else units
         columns = len(blocks) * self.units
-        because = f"{len(blocks)} blocks ({', '.join(blocks)}) of {self.units} units, as w has rows"
-        expect_shape(function, "w", w, (self.units, columns), because)
+        of_whom = "w has rows" if units is None else "proj has rows"
+        because = f"{len(blocks)} blocks ({', '.join(blocks)}) of {self.units} units, as {of_whom}"
+        expect_shape(function, "w", w, (self.outputs, columns), because)
         expect_shape(function, "u", u, (self.features, columns), because)
         for name, offset in (("b", b), ("bw", bw)):
             if offset is not None:
                 expect_shape(function, name, offset, (columns,), because)
         self.u, self.w, self.b, self.bw = u, w, b, bw
 
-    def _zeros(self, x: Float[Array, "T N D"]) -> Float[Array, "N U"]:
-        return self.xp.zeros((x.shape[1], self.units), dtype=self.w.dtype, device=device(self.w))
+    def _zeros(self, x: Float[Array, "T N D"], width: int) -> Float[Array, "N width"]:
+        return self.xp.zeros((x.shape[1], width), dtype=self.w.dtype, device=device(self.w))
 
     def _split(self, a: Float[Array, "... G*U"], *blocks: int) -> list[Float[Array, "... n*U"]]:
         """The first so many blocks, the next so many, and so on."""

@@ -71,7 +71,7 @@ class GRUCell(GatedCell):
 
     def initial(self, x: Float[Array, "T N D"]) -> RNNState:
         """The state before the first step of the batch x, all zero."""
-        return RNNState(self._zeros(x))
+        return RNNState(self._zeros(x, self.units))
 
     def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N 3*U"]:
         """The input's part of every step: x u + b, and bw as far as no reset comes between."""

@@ -33,9 +33,12 @@ __all__ = [
 
 
 class LSTMState(NamedTuple):
-    """What an LSTM hands to its next step.  h: hidden state, which is also its output.   c: cell state."""
+    """What an LSTM hands to its next step.  h: hidden state, which is also its output.   c: cell state.
 
-    h: Float[Array, "N U"]
+    h has P columns, the units' U unless the cell projects it.
+    """
+
+    h: Float[Array, "N P"]
     c: Float[Array, "N U"]
 
 
@@ -44,10 +47,11 @@ class LSTMCellGradients(NamedTuple):
 
     dx: Float[Array, "T N D"] | None
     du: Float[Array, "D G*U"]
-    dw: Float[Array, "U G*U"]
+    dw: Float[Array, "P G*U"]
     db: Float[Array, " G*U"] | None
     dbw: Float[Array, " G*U"] | None
-    dp: Float[Array, "P U"] | None
+    dp: Float[Array, "S U"] | None
+    dproj: Float[Array, "U P"] | None
 
 
 def lstm_blocks(gates: str = "ifo", coupled: str | None = None, function: str = "lstm_blocks") -> str:
@@ -77,12 +81,14 @@ class LSTMCell(GatedCell):
 
     u, w, b, bw: weights from the input and from the state before; offsets, torch and ONNX have two.
     p: peephole weights, with which i and f see c, and o sees c': a row for each of them that has a block.
+    proj: what h' is multiplied by, so that the state w reads has P columns; the torch layer's proj_size.
     gates: those of i, f, o that there are; an absent one has no block and is always open.
     coupled: "input" computes f = 1 - i, "forget" i = 1 - f; the computed one has no block either.
     activations: of the gates, of g, and of c' where it is read; names in ACTIVATIONS, or Activations.
     clip: cut what goes into every activation to [-clip, clip].
     Raises ShapeError or TypeError if the parameters do not fit each other, ValueError for an unknown option.
-    Source: hochreiter1997long; gers2000learning (forget gate); gers2002learning (peepholes).
+    Source: hochreiter1997long; gers2000learning (forget gate); gers2002learning (peepholes);
+    sak2014long (projection).
 
     >>> import numpy as np
     >>> cell = LSTMCell(np.ones((2, 12)), np.ones((3, 12)))
@@ -94,10 +100,11 @@ class LSTMCell(GatedCell):
     def __init__(
         self,
         u: Float[Array, "D G*U"],
-        w: Float[Array, "U G*U"],
+        w: Float[Array, "P G*U"],
         b: Float[Array, " G*U"] | None = None,
         bw: Float[Array, " G*U"] | None = None,
-        p: Float[Array, "P U"] | None = None,
+        p: Float[Array, "S U"] | None = None,
+        proj: Float[Array, "U P"] | None = None,
         *,
         gates: str = "ifo",
         coupled: str | None = None,
@@ -105,7 +112,12 @@ class LSTMCell(GatedCell):
         clip: float | None = None,
         function: str = "LSTMCell",
     ) -> None:
-        super().__init__(function, lstm_blocks(gates, coupled, function), u, w, b, bw)
+        units = None if proj is None else proj.shape[0]
+        super().__init__(function, lstm_blocks(gates, coupled, function), u, w, b, bw, units)
+        if proj is not None:
+            namespace(u, proj, function=function, names=("u", "proj"))
+            because = "a column for each row of w, which reads what it gives"
+            expect_shape(function, "proj", proj, (self.units, self.outputs), because)
         self.gates = self.blocks.replace("g", "")
         if p is not None:
             if not self.gates:
@@ -113,15 +125,16 @@ class LSTMCell(GatedCell):
             namespace(u, p, function=function, names=("u", "p"))
             because = f"a row for each of the gates {', '.join(self.gates)}, a column for each unit"
             expect_shape(function, "p", p, (len(self.gates), self.units), because)
-        self.p, self.coupled = p, coupled
+        self.p, self.proj, self.coupled = p, proj, coupled
         self.gate, self.candidate, self.read = activations_of(function, activations, 3, clip)
         self._u, self._w = self._gates_first(u), self._gates_first(w)
-        self.dz_columns = len(self.blocks) * self.units
+        self._width = len(self.blocks) * self.units
+        self.dz_columns = self._width + (0 if proj is None else self.units + self.outputs)
         self._w_transposed: Array | None = None
 
     def initial(self, x: Float[Array, "T N D"]) -> LSTMState:
         """The state before the first step of the batch x, all zero."""
-        return LSTMState(self._zeros(x), self._zeros(x))
+        return LSTMState(self._zeros(x, self.outputs), self._zeros(x, self.units))
 
     def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N G*U"]:
         """The input's part of every step, x u + b + bw, the block g last: the gates share an activation."""
@@ -140,10 +153,11 @@ class LSTMCell(GatedCell):
         else:
             gates, o, c = self._step_with_peepholes(inputs, g, before.c)
         read = self.read.value(xp, c)
-        return LSTMState(_times(o, read), c), (gates, g, read)
+        h = _times(o, read)
+        return LSTMState(h if self.proj is None else multiply(h, self.proj), c), (gates, g, read)
 
     def _step_with_peepholes(
-        self, inputs: Float[Array, "N P*U"], g: Float[Array, "N U"], c: Float[Array, "N U"]
+        self, inputs: Float[Array, "N S*U"], g: Float[Array, "N U"], c: Float[Array, "N U"]
     ) -> tuple[Array, Array | None, Array]:
         """The gates i and f see the cell state before the step, o sees the one after it."""
         parts = dict(zip(self.gates, self._split(inputs, *(1,) * len(self.gates)), strict=True))
@@ -155,7 +169,7 @@ class LSTMCell(GatedCell):
         late = [] if o is None else [o]
         return self.xp.concat([*early.values(), *late], axis=-1), o, c
 
-    def _opened(self, gates: Float[Array, "N P*U"]) -> tuple[Array | None, Array | None, Array | None]:
+    def _opened(self, gates: Float[Array, "N S*U"]) -> tuple[Array | None, Array | None, Array | None]:
         """i, f and o; None for one that is always open."""
         parts = dict(zip(self.gates, self._split(gates, *(1,) * len(self.gates)), strict=True))
         return *self._coupled(parts.get("i"), parts.get("f")), parts.get("o")
@@ -176,6 +190,7 @@ class LSTMCell(GatedCell):
 
         Implements eq-lstm-step-backward.
 
+        With a projection, further columns of dz are for it: its input, and the gradient of what it gave.
         dafter: gradient of the state after it.   saved: what step kept.
         """
         if self._w_transposed is None:
@@ -183,9 +198,8 @@ class LSTMCell(GatedCell):
         (gates, g, read), xp = saved, self.xp
         i, f, o = self._opened(gates)
         slopes = self.gate.slope(xp, gates)
-        dread = _times(o, dafter.h) * self.read.slope(xp, read)
-        dc = dafter.c + dread
-        do = dafter.h * read
+        dh = dafter.h if self.proj is None else multiply(dafter.h, self.proj.T)
+        do, dc = dh * read, dafter.c + _times(o, dh) * self.read.slope(xp, read)
         if self.p is not None and o is not None:
             dc = dc + do * slopes[..., -self.units :] * self.p[-1]
         di, df = dc * g, dc * before.c
@@ -198,7 +212,8 @@ class LSTMCell(GatedCell):
         if self.p is not None:
             seen = (d * p for k, d, p in zip(self.gates, ds, self.p, strict=True) if k != "o")
             dbefore = sum(seen, dbefore)
-        return dz, LSTMState(multiply(dz, self._w_transposed), dbefore)
+        dbefore = LSTMState(multiply(dz, self._w_transposed), dbefore)
+        return dz if self.proj is None else xp.concat([dz, _times(o, read), dafter.h], axis=-1), dbefore
 
     def gradients(
         self,
@@ -213,7 +228,8 @@ class LSTMCell(GatedCell):
 
         before, after: the states that these steps began and ended with.   inputs: whether to give that of x.
         """
-        flat = rows_of(dz)
+        dz, flat = dz[..., : self._width], rows_of(dz)
+        flat, more = flat[:, : self._width], flat[:, self._width :]
         db = None if self.b is None and self.bw is None else self._in_order(self.xp.sum(flat, axis=0))
         return LSTMCellGradients(
             dx=multiply(dz, transposed(self._u)) if inputs else None,
@@ -222,11 +238,12 @@ class LSTMCell(GatedCell):
             db=None if self.b is None else db,
             dbw=None if self.bw is None else db,
             dp=None if self.p is None else self._peephole_gradients(flat, before.c, after.c),
+            dproj=None if self.proj is None else more[:, : self.units].T @ more[:, self.units :],
         )
 
     def _peephole_gradients(
         self, dz: Float[Array, "T*N G*U"], before: Float[Array, "T N U"], after: Float[Array, "T N U"]
-    ) -> Float[Array, "P U"]:
+    ) -> Float[Array, "S U"]:
         parts = zip(self.gates, self._split(dz, *(1,) * len(self.gates)), strict=True)
         return stack([self.xp.sum(d * rows_of(after if k == "o" else before), axis=0) for k, d in parts])
 
@@ -253,28 +270,30 @@ class LSTMStepGradients(NamedTuple):
     dh: Float[Array, "N U"]
     dc: Float[Array, "N U"]
     du: Float[Array, "D G*U"]
-    dw: Float[Array, "U G*U"]
+    dw: Float[Array, "P G*U"]
     db: Float[Array, " G*U"] | None
     dbw: Float[Array, " G*U"] | None
-    dp: Float[Array, "P U"] | None
+    dp: Float[Array, "S U"] | None
+    dproj: Float[Array, "U P"] | None
 
 
 def lstm_step_forward(
     x: Float[Array, "N D"],
-    h: Float[Array, "N U"],
+    h: Float[Array, "N P"],
     c: Float[Array, "N U"],
     u: Float[Array, "D G*U"],
-    w: Float[Array, "U G*U"],
+    w: Float[Array, "P G*U"],
     b: Float[Array, " G*U"] | None = None,
     bw: Float[Array, " G*U"] | None = None,
-    p: Float[Array, "P U"] | None = None,
+    p: Float[Array, "S U"] | None = None,
+    proj: Float[Array, "U P"] | None = None,
     **options: Any,
 ) -> tuple[LSTMState, StepCache]:
     """One step of an LSTM: the next hidden state and cell state, and the cache.
 
     Implements eq-lstm-gates, eq-lstm-state and eq-lstm-output.
 
-    x: this step's input.   h, c: states before it.   u, w, b, bw, p, options: as in LSTMCell.
+    x: this step's input.   h, c: states before it.   the rest: as in LSTMCell.
     Raises ShapeError or TypeError if the arrays do not fit.
 
     >>> import numpy as np
@@ -283,12 +302,12 @@ def lstm_step_forward(
     >>> after.h.shape, after.c.shape
     ((4, 3), (4, 3))
     """
-    cell = LSTMCell(u, w, b, bw, p, function="lstm_step_forward", **options)
+    cell = LSTMCell(u, w, b, bw, p, proj, function="lstm_step_forward", **options)
     return step_forward("lstm_step_forward", cell, x, LSTMState(h, c))
 
 
 def lstm_step_backward(
-    dh: Float[Array, "N U"], dc: Float[Array, "N U"], cache: StepCache
+    dh: Float[Array, "N P"], dc: Float[Array, "N U"], cache: StepCache
 ) -> LSTMStepGradients:
     """Gradients of one step.   dh, dc: of the loss by the states after it, from wherever they are used.
 

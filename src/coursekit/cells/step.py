@@ -28,8 +28,8 @@ def step_forward(function: str, cell: Any, x: Float[Array, "N D"], before: State
     expect_axes(function, "x", x, "N D")
     rows = x.shape[0]
     expect_shape(function, "x", x, (rows, cell.features), f"u {tuple(cell.u.shape)} takes its rows as input")
-    for name, array in zip(before._fields, before, strict=True):
-        expect_shape(function, name, array, (rows, cell.units), "one row for each of x, one column per unit")
+    for name, array, zero in zip(before._fields, before, cell.initial(x[None]), strict=True):
+        expect_shape(function, name, array, zero.shape, "one row for each of x, one column per unit")
     after, saved = cell.step(cell.project(x), before)
     return after, StepCache(cell, x, before, after, saved)
 

@@ -91,34 +91,36 @@ class LSTMGradients(NamedTuple):
 
     dx: Float[Array, "T N D"] | None
     du: Float[Array, "D G*U"]
-    dw: Float[Array, "U G*U"]
+    dw: Float[Array, "P G*U"]
     db: Float[Array, " G*U"] | None
     dbw: Float[Array, " G*U"] | None
-    dp: Float[Array, "P U"] | None
-    dh0: Float[Array, "N U"]
+    dp: Float[Array, "S U"] | None
+    dproj: Float[Array, "U P"] | None
+    dh0: Float[Array, "N P"]
     dc0: Float[Array, "N U"]
 
 
 def lstm_forward(
     x: Float[Array, "T N D"],
     u: Float[Array, "D G*U"],
-    w: Float[Array, "U G*U"],
+    w: Float[Array, "P G*U"],
     b: Float[Array, " G*U"] | None = None,
     bw: Float[Array, " G*U"] | None = None,
-    p: Float[Array, "P U"] | None = None,
+    p: Float[Array, "S U"] | None = None,
+    proj: Float[Array, "U P"] | None = None,
     *,
-    h0: Float[Array, "N U"] | None = None,
+    h0: Float[Array, "N P"] | None = None,
     c0: Float[Array, "N U"] | None = None,
     lengths: Lengths = None,
     reverse: bool = False,
     **options: Any,
-) -> tuple[Float[Array, "T N U"], Trace]:
+) -> tuple[Float[Array, "T N P"], Trace]:
     """An LSTM along a batch of sequences: the hidden state after every step, and the cache.
 
     Implements eq-lstm-gates, eq-lstm-state and eq-lstm-output.
 
-    x, lengths, reverse: as in unroll.   u, w, b, bw, p, options: as in LSTMCell.   h0, c0: the states before
-    the first step, zero by default.
+    x, lengths, reverse: as in unroll.   h0, c0: the states before the first step, zero by default.
+    u, w, b, bw, p, proj, options: as in LSTMCell.
     Raises ShapeError, TypeError or ValueError if they do not fit.
     Source: hochreiter1997long; gers2000learning.
 
@@ -127,14 +129,14 @@ def lstm_forward(
     >>> h.shape, cache.states.c.shape
     ((7, 4, 3), (8, 4, 3))
     """
-    cell = LSTMCell(u, w, b, bw, p, function="lstm_forward", **options)
+    cell = LSTMCell(u, w, b, bw, p, proj, function="lstm_forward", **options)
     start = LSTMState(h0, c0)
     h, _, trace = unroll(cell, x, start, lengths=lengths, reverse=reverse, function="lstm_forward")
     return h, trace
 
 
 def lstm_backward(
-    dh: Float[Array, "T N U"], cache: Trace, dlast: LSTMState | None = None, *, inputs: bool = True
+    dh: Float[Array, "T N P"], cache: Trace, dlast: LSTMState | None = None, *, inputs: bool = True
 ) -> LSTMGradients:
     """Backpropagation through time for an LSTM.
 
