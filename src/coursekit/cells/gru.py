@@ -65,7 +65,7 @@ class GRUCell(GatedCell):
         super().__init__(function, "rzn", u, w, b, bw)
         self.reset = reset
         self.gate, self.candidate = activations_of(function, activations, 2, clip)
-        self._w_gates, self._w_candidate = (self.xp.asarray(part) for part in self._split(w, 2, 1))
+        self._w_gates, self._w_candidate = self._split(w, 2, 1)
         self.dz_columns = 4 * self.units
         self._transposed: list[Array] = []
 
