@@ -2,7 +2,9 @@
 
 Here weights have one dictionary: "0.u" are the weights from the input of layer 0, "0.w" those from its state,
 "0.b" and "0.bw" its offsets, and "0.reverse.u" and so on belong to its second cell, which reads in reverse.
-Inputs are rows, so that u is (D, U); torch and ONNX store (U, D).  Everything given is copied.
+An LSTM may have "0.p", its peephole weights, and "0.proj", its projection.
+Inputs are rows, so that u is (D, U); torch and ONNX store (U, D).  The blocks of gated cells stand in torch's
+order, i f g o and r z n; ONNX has i o f c and z r h.  Everything given is copied.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from array_api_compat import array_namespace
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 __all__ = [
+    "ONNXTensors",
     "cell_parameters",
     "from_onnx",
     "from_torch",
@@ -34,13 +37,25 @@ __all__ = [
 Parameters = Mapping[str, Array]
 
 # our name: the start of torch's
-TORCH_NAMES = {"u": "weight_ih", "w": "weight_hh", "b": "bias_ih", "bw": "bias_hh"}
+TORCH_NAMES = {
+    "u": "weight_ih",
+    "w": "weight_hh",
+    "b": "bias_ih",
+    "bw": "bias_hh",
+    "p": "peephole",
+    "proj": "weight_hr",
+}
 SIDES = ("", "reverse.")
+
+# by the number of blocks in the operator's tensors: which of them are ours, in our order
+ONNX_BLOCKS = {1: (0,), 3: (1, 0, 2), 4: (0, 2, 3, 1)}
+COUPLED_BLOCKS = (0, 3, 1)  # i, g, o: where f = 1 - i, the operator has a block for f and ignores it
 
 
 def from_torch(state: Parameters) -> dict[str, Array]:
-    """Parameters in our layout, from the state dictionary of a torch.nn.RNN.
+    """Parameters in our layout, from the state dictionary of a torch.nn.RNN, LSTM or GRU.
 
+    Those of coursekit.nn.LSTM are taken too: peephole_l0 becomes "0.p".
     Raises ValueError for a name that such a layer does not have.
 
     >>> import numpy as np
@@ -50,18 +65,20 @@ def from_torch(state: Parameters) -> dict[str, Array]:
     ours = {theirs: name for name, theirs in TORCH_NAMES.items()}
     parameters = {}
     for key, values in state.items():
-        found = re.fullmatch(r"((?:weight|bias)_[ih]h)_l(\d+)(_reverse)?", key)
-        if not found:
+        found = re.fullmatch(r"(\w+?)_l(\d+)(_reverse)?", key)
+        if not found or found[1] not in ours:
             raise ValueError(f"from_torch: {key!r} is no parameter of torch.nn.RNN, e.g. 'weight_ih_l0'")
         kind, layer, reverse = found.groups()
-        parameters[f"{layer}.{SIDES[bool(reverse)]}{ours[kind]}"] = _turned(values)
+        name = ours[kind]
+        parameters[f"{layer}.{SIDES[bool(reverse)]}{name}"] = _turned(values, name)
     return parameters
 
 
 def to_torch(parameters: Parameters) -> dict[str, Array]:
-    """A state dictionary for torch.nn.RNN, from parameters in our layout.
+    """A state dictionary for torch.nn.RNN, LSTM or GRU, from parameters in our layout.
 
-    Where a cell has one of the two offsets, the other is zero: torch has both or none.
+    Peephole weights, which torch does not have, are named as in coursekit.nn.LSTM.  Where a cell has one of
+    the two offsets, the other is zero: torch has both or none.
     Raises ValueError for a name that is not ours.
 
     >>> import numpy as np
@@ -70,12 +87,12 @@ def to_torch(parameters: Parameters) -> dict[str, Array]:
     """
     state = {}
     for key, values in parameters.items():
-        found = re.fullmatch(r"(\d+)\.(reverse\.)?(u|w|b|bw)", key)
+        found = re.fullmatch(r"(\d+)\.(reverse\.)?(u|w|b|bw|p|proj)", key)
         if not found:
             raise ValueError(f"to_torch: {key!r} is no parameter of a recurrent layer, e.g. '0.u'")
         layer, reverse, name = found.groups()
         ending = f"_l{layer}" + ("_reverse" if reverse else "")
-        state[TORCH_NAMES[name] + ending] = _turned(values)
+        state[TORCH_NAMES[name] + ending] = _turned(values, name)
         if name in ("b", "bw"):
             for offset in ("b", "bw"):
                 if f"{layer}.{reverse or ''}{offset}" not in parameters:
@@ -83,38 +100,62 @@ def to_torch(parameters: Parameters) -> dict[str, Array]:
     return state
 
 
-def from_onnx(
-    weights: Float[Array, "directions U D"],
-    recurrent: Float[Array, "directions U U"],
-    offsets: Float[Array, "directions 2*U"] | None = None,
-) -> dict[str, Array]:
-    """Parameters in our layout, from the inputs W, R and B of the ONNX operator RNN.
+class ONNXTensors(NamedTuple):
+    """The inputs W, R, B and P of the ONNX operators RNN, GRU and LSTM; None where there is none."""
 
-    Raises ShapeError unless all have the same one or two directions, and offsets two for every unit.
+    weights: Float[Array, "directions G*U D"]
+    recurrent: Float[Array, "directions G*U U"]
+    offsets: Float[Array, "directions 2*G*U"] | None
+    peepholes: Float[Array, "directions 3*U"] | None
+
+
+def from_onnx(
+    weights: Float[Array, "directions G*U D"],
+    recurrent: Float[Array, "directions G*U U"],
+    offsets: Float[Array, "directions 2*G*U"] | None = None,
+    peepholes: Float[Array, "directions 3*U"] | None = None,
+    *,
+    coupled: bool = False,
+) -> dict[str, Array]:
+    """Parameters in our layout, from the inputs W, R, B and P of the ONNX operators RNN, GRU and LSTM.
+
+    Which operator it is, is told by the G = 1, 3 or 4 blocks of the tensors.
+    coupled: the attribute input_forget of an LSTM; its forget gate's block is left out.
+    Raises ShapeError unless the tensors have such blocks and the same one or two directions, ValueError if
+    coupled or peepholes are given for another operator than LSTM.
 
     >>> import numpy as np
     >>> list(from_onnx(np.zeros((2, 3, 5)), np.zeros((2, 3, 3))))
     ['0.u', '0.w', '0.reverse.u', '0.reverse.w']
     """
-    _expect_onnx(weights, recurrent, offsets)
+    G = _expect_onnx(weights, recurrent, offsets, peepholes)
+    if G != 4 and (coupled or peepholes is not None):
+        raise ValueError(f"from_onnx: coupled and peepholes are for LSTM, but R has {G} blocks, expected 4")
+    order = COUPLED_BLOCKS if coupled else ONNX_BLOCKS[G]
     parameters = {}
     for d in range(weights.shape[0]):
-        prefix = f"0.{SIDES[d]}"
-        parameters |= {f"{prefix}u": _turned(weights[d, ...]), f"{prefix}w": _turned(recurrent[d, ...])}
+        own = {"u": weights[d, ...].T, "w": recurrent[d, ...].T}
         if offsets is not None:
             half = offsets.shape[1] // 2
-            parameters |= {f"{prefix}b": copy(offsets[d, :half]), f"{prefix}bw": copy(offsets[d, half:])}
+            own |= {"b": offsets[d, :half], "bw": offsets[d, half:]}
+        own = {name: _reordered(values, order, G) for name, values in own.items()}
+        if peepholes is not None:
+            rows = array_namespace(peepholes).reshape(peepholes[d, ...], (3, -1))
+            own["p"] = _reordered(rows.T, (0, 1) if coupled else (0, 2, 1), 3).T
+        parameters |= {f"0.{SIDES[d]}{name}": copy(values) for name, values in own.items()}
     return parameters
 
 
-def to_onnx(parameters: Parameters) -> tuple[Array, Array, Array | None]:
-    """W, R and B of the ONNX operator RNN, from the parameters of one layer; B is None if it has no offsets.
+def to_onnx(parameters: Parameters, *, coupled: bool = False) -> ONNXTensors:
+    """W, R, B and P of the ONNX operators RNN, GRU or LSTM, from the parameters of one layer.
 
-    Raises ValueError for more layers than one.
+    coupled: they are of an LSTM with f = 1 - i; the operator, with input_forget = 1, gets a block of zeros
+    for f, which it ignores.
+    Raises ValueError for more layers than one, and for what the operators lack: projections, fewer gates.
 
     >>> import numpy as np
-    >>> w, r, b = to_onnx({"0.u": np.zeros((2, 3)), "0.w": np.zeros((3, 3)), "0.b": np.zeros(3)})
-    >>> w.shape, r.shape, b.shape
+    >>> tensors = to_onnx({"0.u": np.zeros((2, 3)), "0.w": np.zeros((3, 3)), "0.b": np.zeros(3)})
+    >>> tensors.weights.shape, tensors.recurrent.shape, tensors.offsets.shape
     ((1, 3, 2), (1, 3, 3), (1, 6))
     """
     layers = cell_parameters(parameters)
@@ -123,13 +164,39 @@ def to_onnx(parameters: Parameters) -> tuple[Array, Array, Array | None]:
             f"to_onnx: the operator has one layer, expected one, got {len(layers)}: {list(parameters)}"
         )
     (cells,) = layers
-    xp = array_namespace(cells[0]["u"])
-    weights, recurrent = (xp.stack([_turned(cell[name]) for cell in cells]) for name in ("u", "w"))
-    if not any(name in cell for cell in cells for name in ("b", "bw")):
-        return weights, recurrent, None
-    zero = xp.zeros_like(weights[0, :, 0])
-    both = [xp.concat([cell.get("b", zero), cell.get("bw", zero)]) for cell in cells]
-    return weights, recurrent, xp.stack(both)
+    w = cells[0]["w"]
+    xp, G = array_namespace(w), w.shape[1] // max(w.shape[0], 1)
+    if G not in ({3} if coupled else ONNX_BLOCKS) or any("proj" in cell for cell in cells):
+        kind = "3 of an LSTM with f = 1 - i" if coupled else "1, 3 or 4 (RNN, GRU, LSTM), and no projection"
+        raise ValueError(f"to_onnx: w {tuple(w.shape)} has {G} blocks, the operators take {kind}")
+    blocks = 4 if coupled else G
+    order = COUPLED_BLOCKS if coupled else ONNX_BLOCKS[G]
+    back = [order.index(k) if k in order else None for k in range(blocks)]
+    turned = [{k: _reordered(cell[k], back, G) for k in ("u", "w", "b", "bw") if k in cell} for cell in cells]
+    weights, recurrent = (xp.stack([copy(cell[name].T) for cell in turned]) for name in ("u", "w"))
+    offsets = peepholes = None
+    if any(name in cell for cell in cells for name in ("b", "bw")):
+        zero = xp.zeros_like(weights[0, :, 0])
+        offsets = xp.stack([xp.concat([cell.get("b", zero), cell.get("bw", zero)]) for cell in turned])
+    if any("p" in cell for cell in cells):
+        rows = (0, 1, None) if coupled else (0, 2, 1)
+        peepholes = xp.stack([_flat_peepholes(cell["p"], rows) for cell in cells])
+    return ONNXTensors(weights, recurrent, offsets, peepholes)
+
+
+def _flat_peepholes(p: Float[Array, "S U"], rows: Sequence[int | None]) -> Float[Array, " 3*U"]:
+    """The rows i, o, f one after the other."""
+    return array_namespace(p).reshape(_reordered(p.T, rows, p.shape[0]).T, (-1,))
+
+
+def _reordered(
+    a: Float[Array, "... G*n"], order: Sequence[int | None], blocks: int
+) -> Float[Array, "... M*n"]:
+    """These of the blocks in a's last axis, one after the other; None is a block of zeros."""
+    xp = array_namespace(a)
+    width = a.shape[-1] // blocks
+    parts = [a[..., k * width : (k + 1) * width] for k in range(blocks)]
+    return xp.concat([xp.zeros_like(parts[0]) if k is None else parts[k] for k in order], axis=-1)
 
 
 def cell_parameters(parameters: Parameters) -> list[list[dict[str, Array]]]:
@@ -147,7 +214,9 @@ def cell_parameters(parameters: Parameters) -> list[list[dict[str, Array]]]:
 
 
 def joined_offsets(parameters: Parameters) -> dict[str, Array]:
-    """The same parameters with b + bw as b, and no bw: only the sum has an effect.
+    """The same parameters with b + bw as b, and no bw, for cells where only the sum has an effect.
+
+    That is all but a GRU whose reset comes after the product: its bw is part of what the reset multiplies.
 
     >>> joined_offsets({"0.b": 1, "0.bw": 2})
     {'0.b': 3}
@@ -204,21 +273,28 @@ def _under(prefix: str, parameters: Parameters) -> dict[str, Array]:
     return {name: p for name, p in names.items() if name in TORCH_NAMES}
 
 
-def _turned(values: Array) -> Array:
-    """A copy; of a matrix, its transpose."""
-    return copy(values.T if values.ndim == 2 else values)
+def _turned(values: Array, name: str) -> Array:
+    """A copy; of a weight matrix, its transpose."""
+    return copy(values.T if name in ("u", "w", "proj") else values)
 
 
-def _expect_onnx(weights: Array, recurrent: Array, offsets: Array | None) -> None:
-    directions, units = tuple(recurrent.shape[:2]) if recurrent.ndim == 3 else (0, 0)
+def _expect_onnx(weights: Array, recurrent: Array, offsets: Array | None, peepholes: Array | None) -> int:
+    """The number of blocks, once the tensors are known to fit each other."""
+    directions, rows, units = tuple(recurrent.shape) if recurrent.ndim == 3 else (0, 0, 0)
+    G = rows // units if units else 0
     expected = {
-        "weights": (weights, (directions, units, weights.shape[-1])),
-        "recurrent": (recurrent, (directions, units, units)),
-        "offsets": (offsets, (directions, 2 * units)),
+        "recurrent": (recurrent, (directions, G * units, units)),
+        "weights": (weights, (directions, G * units, weights.shape[-1])),
+        "offsets": (offsets, (directions, 2 * G * units)),
+        "peepholes": (peepholes, (directions, 3 * units)),
     }
     for name, (given, shape) in expected.items():
-        if given is not None and (tuple(given.shape) != shape or directions not in (1, 2)):
+        if given is not None and (
+            tuple(given.shape) != shape or directions not in (1, 2) or G not in ONNX_BLOCKS
+        ):
             raise ShapeError(
-                f"from_onnx: {name} has shape {tuple(given.shape)}, expected W (directions, U, D), "
-                f"R (directions, U, U), B (directions, 2 U) with one or two directions"
+                f"from_onnx: {name} has shape {tuple(given.shape)}, expected W (directions, G U, D), "
+                f"R (directions, G U, U), B (directions, 2 G U), P (directions, 3 U) with one or two "
+                f"directions and G = 1 (RNN), 3 (GRU) or 4 (LSTM) blocks"
             )
+    return G

@@ -27,6 +27,12 @@ class GRUCellGradients(NamedTuple):
     dbw: Float[Array, " 3*U"] | None
 
 
+def expect_reset(function: str, reset: str) -> None:
+    """Raise ValueError unless reset names a form of the GRU."""
+    if reset not in ("after", "before"):
+        raise ValueError(f"{function}: reset {reset!r} is unknown, expected 'after' or 'before'")
+
+
 class GRUCell(GatedCell):
     """The gated recurrent unit: one gate chooses between the old state and a candidate, one resets.
 
@@ -60,8 +66,7 @@ class GRUCell(GatedCell):
         clip: float | None = None,
         function: str = "GRUCell",
     ) -> None:
-        if reset not in ("after", "before"):
-            raise ValueError(f"{function}: reset {reset!r} is unknown, expected 'after' or 'before'")
+        expect_reset(function, reset)
         super().__init__(function, "rzn", u, w, b, bw)
         self.reset = reset
         self.gate, self.candidate = activations_of(function, activations, 2, clip)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coursekit.cells.gru import expect_reset
 from coursekit.cells.lstm import lstm_blocks
 from coursekit.layers import glorot
 
@@ -108,6 +109,7 @@ def initial_gru_weights(
     features: int,
     units: int,
     *,
+    reset: str = "after",
     recurrent: str = "orthogonal",
     gain: float = 1.0,
     rng: np.random.Generator,
@@ -115,13 +117,16 @@ def initial_gru_weights(
 ) -> dict[str, Any]:
     """Parameters u, w and b of a GRU, every block drawn as in initial_weights.
 
+    reset: as in GRUCell.  After the product, there is also bw, zero: it is more than a second b then.
     Raises ValueError for an unknown name, TypeError if rng is no generator.
 
     >>> {k: p.shape for k, p in initial_gru_weights(2, 3, rng=np.random.default_rng(0)).items()}
-    {'u': (2, 9), 'w': (3, 9), 'b': (9,)}
+    {'u': (2, 9), 'w': (3, 9), 'b': (9,), 'bw': (9,)}
     """
     _expect_start("initial_gru_weights", recurrent, rng)
-    return _drawn(features, units, 3, recurrent, gain, rng, dtype)
+    expect_reset("initial_gru_weights", reset)
+    drawn = _drawn(features, units, 3, recurrent, gain, rng, dtype)
+    return drawn | ({"bw": np.zeros(3 * units, dtype)} if reset == "after" else {})
 
 
 def _expect_start(function: str, recurrent: str, rng: Any) -> None:

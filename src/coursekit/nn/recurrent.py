@@ -475,7 +475,7 @@ class GRU(Recurrent):
         )
 
     def _draw(self, features: int, units: int, **options: Any) -> dict[str, np.ndarray]:
-        return initial_gru_weights(features, units, **options)
+        return initial_gru_weights(features, units, reset=self.reset, **options)
 
     def _cell(self, *parameters: torch.Tensor | None) -> GRUCell:
         return GRUCell(

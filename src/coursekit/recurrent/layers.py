@@ -226,7 +226,7 @@ class GRU(Recurrent):
 
     >>> layer = GRU(2, 3, rng=np.random.default_rng(0))
     >>> layer(np.ones((7, 4, 2), "float32")).shape, layer.parameter_count
-    ((7, 4, 3), 54)
+    ((7, 4, 3), 63)
     """
 
     def __init__(self, features: int, units: int, *, reset: str = "after", **options: Any) -> None:
@@ -234,7 +234,7 @@ class GRU(Recurrent):
         super().__init__(features, units, **options)
 
     def _draw(self, features: int, units: int, **options: Any) -> Parameters:
-        return initial_gru_weights(features, units, **options)
+        return initial_gru_weights(features, units, reset=self.reset, **options)
 
     def _cell(self, parameters: Parameters) -> GRUCell:
         return GRUCell(**parameters, reset=self.reset, function="GRU")
