@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from coursekit.data import sequences
-from coursekit.data.sequences import IGNORED, adding, copy_recall, delayed_recall, parity, temporal_order
+from coursekit.data.sequences import (
+    IGNORED,
+    adding,
+    copy_recall,
+    count_the_gap,
+    delayed_recall,
+    parity,
+    temporal_order,
+)
 from coursekit.losses import cross_entropy_forward
 
 LENGTHS = [2, 3, 5, 10, 11, 50]
@@ -21,6 +29,8 @@ TASKS = {
     "running parity": lambda count, **options: parity(count, 11, running=True, **options),
     "copy": lambda count, **options: copy_recall(count, 3, 5, symbols=7, **options),
     "delayed recall": lambda count, **options: delayed_recall(count, 11, 3, symbols=5, **options),
+    "moment": lambda count, **options: count_the_gap(count, 11, 3, **options),
+    "interval": lambda count, **options: count_the_gap(count, 11, 3, ask="interval", **options),
 }
 SHAPES = {
     "adding": ((11, 13, 2), (13, 1)),
@@ -29,8 +39,11 @@ SHAPES = {
     "running parity": ((11, 13, 1), (11, 13)),
     "copy": ((11, 13, 9), (11, 13)),
     "delayed recall": ((11, 13, 5), (11, 13)),
+    "moment": ((11, 13, 1), (11, 13)),
+    "interval": ((11, 13, 1), (11, 13, 1)),
 }
 CLASSES = {"temporal order": 4, "parity": 2, "running parity": 2, "copy": 7, "delayed recall": 5}
+NUMBERS = {"adding", "interval"}
 
 every_task = pytest.mark.parametrize("task", TASKS)
 every_classification = pytest.mark.parametrize("task", CLASSES)
@@ -50,7 +63,7 @@ def test_time_comes_first_and_sizes_are_as_asked(task):
 def test_inputs_have_the_dtype_that_was_asked_for(task, dtype):
     x, target, _ = TASKS[task](3, rng=0, dtype=dtype)
     assert x.dtype == dtype
-    assert target.dtype == (dtype if task == "adding" else np.int64)
+    assert target.dtype == (dtype if task in NUMBERS else np.int64)
 
 
 @every_task
@@ -152,6 +165,49 @@ def test_delayed_recall_asks_for_the_symbol_of_lag_steps_before(lag):
         np.testing.assert_array_equal(target[t], shown[t - lag])
 
 
+def steps_since_spike(spikes: np.ndarray) -> list[int]:
+    """Of one sequence, at each step; counted."""
+    since, counted = 0, []
+    for spike in spikes:
+        since = 0 if spike else since + 1
+        counted.append(since)
+    return counted
+
+
+@pytest.mark.parametrize("gap", [1, 2, 5, 10])
+def test_moments_come_exactly_one_gap_after_a_spike(gap):
+    x, target, _ = count_the_gap(40, 11, gap, rng=0)
+    assert set(np.unique(x)) == {0, 1} and (x[0] == 1).all()
+    for n in range(40):
+        since = steps_since_spike(x[:, n, 0])
+        assert max(since) < 2 * gap
+        np.testing.assert_array_equal(target[:, n], [steps == gap for steps in since])
+
+
+@pytest.mark.parametrize("gap", [1, 2, 5, 10])
+def test_intervals_are_told_at_the_spike_that_ends_them(gap):
+    x, target, _ = count_the_gap(40, 11, gap, ask="interval", rng=0, dtype="float64")
+    for n in range(40):
+        since = [0, *steps_since_spike(x[:, n, 0])]
+        expected = [
+            (before + 1) / (2 * gap) if spike else 0
+            for before, spike in zip(since[:-1], x[:, n, 0], strict=True)
+        ]
+        np.testing.assert_array_equal(target[:, n, 0], [0, *expected[1:]])
+
+
+def test_both_questions_are_asked_about_the_same_spikes():
+    moment, interval = (count_the_gap(40, 11, 3, ask=ask, rng=5) for ask in ("moment", "interval"))
+    np.testing.assert_array_equal(moment.x, interval.x)
+
+
+def test_intervals_up_to_twice_the_gap_come_equally_often():
+    _, target, _ = count_the_gap(20_000, 7, 3, ask="interval", rng=0)
+    first = [told[told > 0][0] for told in target[..., 0].T]
+    shares = np.unique_counts(np.round(first, 4)).counts / len(first)
+    np.testing.assert_allclose(shares, np.full(6, 1 / 6), atol=4 * 0.5 / math.sqrt(20_000))
+
+
 # Chance
 
 
@@ -197,6 +253,25 @@ def test_chance_of_adding_is_measured(length):
     assert np.mean((batch.target - other.target) ** 2) == pytest.approx(batch.chance.guess, abs=0.008)
 
 
+@pytest.mark.parametrize("length, gap", [(4, 3), (11, 1), (11, 3), (30, 5)])
+def test_chance_of_moments_is_measured(length, gap):
+    batch = count_the_gap(20_000, length, gap, rng=0)
+    share = batch.target.mean()
+    assert -share * math.log(share) - (1 - share) * math.log(1 - share) == pytest.approx(
+        batch.chance.constant, abs=5e-3
+    )
+    guess = np.random.default_rng(0).permutation(batch.target.ravel())
+    assert np.mean(batch.target.ravel() != guess) == pytest.approx(batch.chance.guess, abs=5e-3)
+
+
+@pytest.mark.parametrize("length, gap", [(4, 3), (11, 1), (11, 3), (30, 5)])
+def test_chance_of_intervals_is_measured(length, gap):
+    batch = count_the_gap(20_000, length, gap, ask="interval", rng=0, dtype="float64")
+    assert batch.target.var() == pytest.approx(batch.chance.constant, abs=2e-3)
+    guess = np.random.default_rng(0).permutation(batch.target.ravel())
+    assert np.mean((batch.target.ravel() - guess) ** 2) == pytest.approx(batch.chance.guess, abs=2e-3)
+
+
 def test_part_of_the_bits_says_nothing_about_their_parity():
     x, target, _ = parity(20_000, 7, rng=0)
     odd_of_some = x[:6, :, 0].sum(0) % 2
@@ -232,6 +307,17 @@ def test_every_place_for_a_mark_is_used():
             ValueError,
             "lag 5 leaves nothing to ask in 5 steps; take a lag up to 4",
         ),
+        (
+            lambda: count_the_gap(3, 5, 5, rng=0),
+            ValueError,
+            "no gap of 5 ends within 5 steps; take a gap up to 4",
+        ),
+        (lambda: count_the_gap(3, 5, 0, rng=0), ValueError, "count_the_gap: gap must be >= 1, got 0"),
+        (
+            lambda: count_the_gap(3, 5, 2, ask="time", rng=0),
+            ValueError,
+            "ask 'time' is unknown, expected 'moment' or 'interval'",
+        ),
         (lambda: delayed_recall(3, 5, -1, rng=0), ValueError, "delayed_recall: lag must be >= 0, got -1"),
         (lambda: parity(3, 5, rng=0, dtype=int), TypeError, "parity: dtype must be a floating one.*int64"),
         (
@@ -249,4 +335,4 @@ def test_what_makes_no_sense_is_refused(make, error, message):
 
 def test_all_tasks_are_tried_here():
     makers = {name for name in sequences.__all__ if name.islower()}
-    assert makers == {"adding", "temporal_order", "parity", "copy_recall", "delayed_recall"}
+    assert makers == {"adding", "temporal_order", "parity", "copy_recall", "count_the_gap", "delayed_recall"}

@@ -24,6 +24,7 @@ __all__ = [
     "Sequences",
     "adding",
     "copy_recall",
+    "count_the_gap",
     "delayed_recall",
     "parity",
     "temporal_order",
@@ -37,7 +38,7 @@ class Chance(NamedTuple):
     """What is scored without a look at the inputs; a net that is no better has learnt nothing.
 
     constant: loss of the best constant answer.  For numbers the mean squared error of their mean, for
-    classes the cross-entropy of equal probabilities, in nats.
+    classes the cross-entropy of their odds, in nats; the odds are equal in all tasks but count_the_gap.
     guess: error of a random guess, drawn as the targets are.  For numbers its mean squared error, twice that
     of the best constant; for classes the share of wrong answers.
     """
@@ -49,12 +50,13 @@ class Chance(NamedTuple):
 class Sequences(NamedTuple):
     """A batch of sequences with what is to be said about them.
 
-    x: inputs, time first.   target: numbers (N, 1), one class per sequence (N,) or one per step (T, N).
+    x: inputs, time first.   target: a number per sequence (N, 1) or per step (T, N, 1), a class per sequence
+    (N,) or per step (T, N).
     chance: what is scored without a look at x.
     """
 
     x: Float[np.ndarray, "T N D"]
-    target: Float[np.ndarray, "N 1"] | Int[np.ndarray, ...]
+    target: Float[np.ndarray, "... 1"] | Int[np.ndarray, ...]
     chance: Chance
 
 
@@ -183,6 +185,71 @@ def delayed_recall(
     target = np.full(shown.shape, IGNORED)
     target[lag:] = shown[: length - lag]
     return Sequences(_one_hot("delayed_recall", shown, symbols, dtype), target, _of_classes(symbols))
+
+
+def count_the_gap(
+    count: int, length: int, gap: int, *, ask: str = "moment", rng: Rng, dtype: DTypeLike = "float32"
+) -> Sequences:
+    """Count the gap: spikes come at varying intervals, and the steps since the last one must be counted.
+
+    The one feature is 1 at a spike and 0 elsewhere.  The first spike is at step 0, and from each to the next
+    it is 1 to 2 gap steps, with equal odds.
+    ask: "moment" wants a class at every step, target (T, N): 1 if the last spike was exactly `gap` steps ago,
+    0 elsewhere.  "interval" wants a number at every step, target (T, N, 1): at a spike the steps since the
+    one before it, divided by 2 gap; 0 elsewhere and at the first.
+    length: steps, more than gap.   gap: steps, at least 1.
+    Source: gers2002learning, whose tasks ask for one or the other.
+
+    >>> x, target, chance = count_the_gap(1, 12, 3, rng=3)
+    >>> x[:, 0, 0].astype(int), target[:, 0]
+    (array([1, 0, 0, 0, 0, 1, 1, 0, 1, 0, 1, 0]), array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]))
+    >>> count_the_gap(1, 12, 3, ask="interval", rng=3).target[:, 0, 0].round(2)[[5, 6, 8]]
+    array([0.83, 0.17, 0.33], dtype=float32)
+    """
+    rng = _source("count_the_gap", rng)
+    count, length, gap = _sizes("count_the_gap", count=(count, 0), length=(length, 1), gap=(gap, 1))
+    if ask not in {"moment", "interval"}:
+        raise ValueError(f"count_the_gap: ask {ask!r} is unknown, expected 'moment' or 'interval'")
+    if gap >= length:
+        raise ValueError(
+            f"count_the_gap: no gap of {gap} ends within {length} steps; "
+            f"take a gap up to {length - 1} or a longer sequence"
+        )
+    spikes = np.cumsum(rng.integers(1, 2 * gap + 1, (length, count)), axis=0)
+    x = np.zeros((length, count, 1), _floating("count_the_gap", dtype))
+    x[0] = 1
+    number, sequence = np.nonzero(spikes < length)
+    x[spikes[number, sequence], sequence] = 1
+    steps = np.arange(length)[:, None]
+    last = np.maximum.accumulate(np.where(x[..., 0] == 1, steps, 0), axis=0)
+    if ask == "moment":
+        return Sequences(x, (steps - last == gap).astype(int), _of_moments(length, gap))
+    before = np.concatenate([last[:1], last[:-1]])
+    interval = np.where(last == steps, steps - before, 0) / (2 * gap)
+    return Sequences(x, interval[..., None].astype(x.dtype), _of_intervals(length, gap))
+
+
+def _spike_odds(length: int, gap: int) -> Float[np.ndarray, " T"]:
+    """The probability of a spike at each step of count_the_gap."""
+    odds = np.ones(length)
+    for t in range(1, length):
+        odds[t] = odds[max(0, t - 2 * gap) : t].sum() / (2 * gap)
+    return odds
+
+
+def _of_moments(length: int, gap: int) -> Chance:
+    """Chance where a moment is one of the steps that come gap after a spike and before the next."""
+    share = float(_spike_odds(length, gap)[: length - gap].sum()) / 2 / length
+    constant = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    return Chance(constant=constant, guess=2 * share * (1 - share))
+
+
+def _of_intervals(length: int, gap: int) -> Chance:
+    """Chance where an interval of d steps ends at a step if d before it there was a spike."""
+    odds, intervals = _spike_odds(length, gap), np.arange(1, min(2 * gap, length - 1) + 1)
+    ends = np.array([odds[: length - d].sum() for d in intervals]) / (2 * gap * length)
+    mean, square = (float((ends * (intervals / (2 * gap)) ** power).sum()) for power in (1, 2))
+    return Chance(constant=square - mean**2, guess=2 * (square - mean**2))
 
 
 def _of_classes(classes: int) -> Chance:
