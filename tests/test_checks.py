@@ -361,6 +361,17 @@ def test_functions_and_lists_of_arrays_are_described_in_brief():
     assert "in three: f = doubled, batches = 3 arrays, the first float64 (3, 5)" in text
 
 
+def test_a_list_of_records_is_described_by_their_number():
+    def steps(draw):
+        return call([(draw(3, 5), draw(3)), (draw(3, 5), draw(3))])
+
+    described = Check("toy.records", "records", lambda records: 1, (Case("two", 1, steps),))
+    assert "in two: records = 2 tuples, the first of 2 arrays" in report(lambda records: 2, described)
+    edges = (Case("two", 1, lambda draw: call([(0, 1), (1, 0)])),)
+    plain = Check("toy.edges", "edges", lambda edges: 1, edges)
+    assert "in two: edges = [(0, 1), (1, 0)]" in report(lambda edges: 2, plain)
+
+
 def test_values_that_differ_late_are_printed_with_enough_digits():
     text = report(lambda x, w, stride=1: slide(x, w, stride=stride) * (1 + 1e-8))
     got, expected = text.split("y[0] is ")[1].split(";")[0].split(", expected ")

@@ -150,6 +150,8 @@ def _brief(value: Any) -> str:
         return f"{{{', '.join(f'{key!r}: {_brief(item)}' for key, item in value.items())}}}"
     if isinstance(value, list) and any(map(_is_array, value)):
         return f"{len(value)} arrays, the first {_brief(value[0])}"
+    if isinstance(value, list) and any(isinstance(v, tuple) and any(map(_is_array, v)) for v in value):
+        return f"{len(value)} tuples, the first of {len(value[0])} arrays"
     return value.__name__ if isinstance(value, FunctionType) else repr(value)
 
 
