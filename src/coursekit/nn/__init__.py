@@ -3,6 +3,6 @@
 Importing this part imports torch; importing the rest does not.
 """
 
-from coursekit.nn.recurrent import RNN, unrolled
+from coursekit.nn.recurrent import GRU, LSTM, RNN, unrolled
 
-__all__ = ["RNN", "unrolled"]
+__all__ = ["GRU", "LSTM", "RNN", "unrolled"]
