@@ -70,7 +70,10 @@ class GRUCell(GatedCell):
         super().__init__(function, "rzn", u, w, b, bw)
         self.reset = reset
         self.gate, self.candidate = activations_of(function, activations, 2, clip)
-        self._w_gates, self._w_candidate = self._split(w, 2, 1)
+        parts = self._split(w, 2, 1)
+        if reset == "before":  # NumPy multiplies either one faster in C order than as columns of w
+            parts = [transposed(part.T) for part in parts]
+        self._w_gates, self._w_candidate = parts
         self.dz_columns = 4 * self.units
         self._transposed: list[Array] = []
 
