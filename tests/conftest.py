@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+torch.set_num_threads(1)  # the suite has a process for each core
+
 
 @dataclass(frozen=True)
 class Library:

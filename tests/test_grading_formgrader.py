@@ -19,7 +19,11 @@ from coursekit.grading import demo
 from coursekit.grading.gradebook.ledger import Ledger
 
 webdriver = pytest.importorskip("selenium.webdriver")
-from selenium.common.exceptions import WebDriverException  # noqa: E402
+from selenium.common.exceptions import (  # noqa: E402
+    NoSuchElementException,
+    StaleElementReferenceException,
+    WebDriverException,
+)
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
@@ -157,8 +161,9 @@ def see(browser, jupyter, request, tmp_path):
 
 
 def wait(browser, condition):
-    """What a condition gives as soon as it gives anything."""
-    return WebDriverWait(browser, SECONDS, poll_frequency=0.1).until(condition)
+    """What a condition gives as soon as it gives anything; meanwhile the page may replace its elements."""
+    passing = NoSuchElementException, StaleElementReferenceException
+    return WebDriverWait(browser, SECONDS, poll_frequency=0.1, ignored_exceptions=passing).until(condition)
 
 
 def find(browser, css: str):
@@ -168,8 +173,15 @@ def find(browser, css: str):
 
 def press(browser, student: str, button: str) -> str:
     """Press a button in a student's row of the list of submissions; what the window that opens says."""
-    row = wait(browser, lambda driver: _row(driver, student))
-    wait(browser, lambda driver: row.find_elements(By.CSS_SELECTOR, f"{button} a"))[0].click()
+
+    def clicked(driver) -> bool:
+        row = _row(driver, student)
+        links = row.find_elements(By.CSS_SELECTOR, f"{button} a") if row else []
+        for link in links:
+            link.click()
+        return bool(links)
+
+    wait(browser, clicked)
     window = find(browser, "#success-modal, #error-modal")
     closing = window.find_element(By.CSS_SELECTOR, ".modal-footer button")
     wait(browser, lambda driver: window.text and closing.is_displayed() and closing.is_enabled())
@@ -185,8 +197,13 @@ def _row(driver, student: str):
 
 
 def status(browser, student: str) -> str:
-    row = wait(browser, lambda driver: _row(driver, student))
-    return row.find_element(By.CSS_SELECTOR, ".status span").text
+    """What the list of submissions says of a student's."""
+
+    def said(driver) -> str | None:
+        row = _row(driver, student)
+        return row and row.find_element(By.CSS_SELECTOR, ".status span").text
+
+    return wait(browser, said)
 
 
 def wait_for_grades(browser) -> None:
