@@ -32,7 +32,7 @@ PACKAGE = ROOT / "src" / "coursekit"
 BUILT = ROOT / "_build" / "html"
 # JupyterLab leaves copies of the pages that a reader opened.
 PAGES = sorted(path for path in CHAPTERS.rglob("*.md") if ".ipynb_checkpoints" not in path.parts)
-PARTS = ("convolution", "recurrence", "gradients")
+PARTS = ("convolution", "recurrence", "gradients", "gates")
 LESSONS = sorted(page for part in PARTS for page in CHAPTERS.glob(f"{part}/*.md"))
 SLUGS = sorted(path.name for path in (ROOT / "exercises").iterdir() if path.is_dir())
 LIBRARY = ["arrays", "conv", "pooling", "detectors", "losses", "layers", "equivariance", "optim", "train"]
