@@ -50,10 +50,10 @@ def device_failure(error: Exception) -> Failure:
 
 def _backward_failure(error: RuntimeError, device: str) -> Failure:
     """What an error means that autograd raised on its way back through a student's function."""
-    if device == "meta":
-        return device_failure(error)
     if "inplace operation" in str(error):
         return Failure("exception", "in place", CHANGED_IN_PLACE)
+    if device == "meta":
+        return device_failure(error)
     text = " ".join(str(error).split())
     return Failure("exception", "backward", f"autograd could not go back through it: {text[:120]}")
 
