@@ -73,4 +73,18 @@ MISTAKES: dict[str, dict[str, tuple[str, str, str]]] = {
         "first-path-only": ("sequence-gradients", "(x, h, h0, dz)", "(x, h, h0, dh)"),
         "cut-start": ("truncated-forward", "if t > 0 and t % k", "if t % k"),
     },
+    "gru": {
+        "swapped-shares": ("merge-state", "(1 - z) * np.tanh(an) + z * h", "z * np.tanh(an) + (1 - z) * h"),
+        "bias-outside": ("gru-after", "r * m", "r * (h @ w[2]) + bw[2]"),
+        "product-reset": ("gru-before", "(r * h) @ w[2]", "r * (h @ w[2])"),
+        "direct-path-dropped": ("gru-backward", "g * z + da_z", "da_z"),
+        "turned-sign": ("gru-backward", "(before - n)", "(n - before)"),
+        "asked-at-zero": ("which-form", "rng.normal(size=(1000, w", "np.zeros((1000, w"),
+        "bias-left": ("made-alike", "    bw[2] = 0\n", ""),
+        "four-blocks": ("count-parameters", "3 * block, 4 * block + 3", "4 * block, 4 * block + 3"),
+        "early-peephole": ("peephole-step", "p[2] * new", "p[2] * c"),
+        "wrong-driver": ("coupled-lstm", "(1 - i) * c + i * g", "i * c + (1 - i) * g"),
+        "unregistered": ("coupled-lstm", "self.b = torch.nn.Parameter(", "self.b = ("),
+        "zeros-on-cpu": ("coupled-lstm", "x.new_zeros(", "torch.zeros("),
+    },
 }
