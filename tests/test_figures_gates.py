@@ -129,3 +129,29 @@ def test_the_lane_of_a_chain_has_no_hole():
 def test_an_unknown_option_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         gates.cell(**options)
+
+
+def test_sequences_shows_every_number_mark_and_answer():
+    x = np.array([[0.0, 0, 0], [0.5, 1, 0], [0.2, 0, 0], [0, 0, 1]])
+    target = np.array([np.nan, np.nan, np.nan, 0.5])
+    (axes,) = gates.sequences({"a": (x, target)}).axes
+    drawn = {line.get_label(): line.get_ydata() for line in axes.lines}
+    assert drawn["number"].tolist() == [0.2]
+    assert drawn["marked number"].tolist() == [0.5]
+    assert np.array_equal(drawn["right answer"], target, equal_nan=True)
+    assert list(drawn["asked"]) == [0, 1] and axes.lines[2].get_xdata()[0] == 3
+
+
+def test_answers_has_a_panel_for_each_cell_with_all_questions():
+    asked, target = np.array([0, 1, 0, 1]), np.array([0, 0.5, 0, 0.5])
+    panels = gates.answers(asked, target, {"one": target, "two": 0 * target}).axes
+    assert [panel.get_title("left") for panel in panels] == ["one", "two"]
+    assert [len(panel.lines) for panel in panels] == [4, 4]
+    assert panels[1].lines[-1].get_ydata().tolist() == [0, 0, 0, 0]
+
+
+def test_on_a_stream_draws_states_by_step_and_errors_by_stretch():
+    left, right = gates.on_a_stream({"a": np.arange(1, 21)}, {"a": np.array([0.5, 2])}, 10).axes
+    assert left.lines[0].get_ydata().tolist() == list(range(1, 21))
+    assert right.lines[0].get_xdata().tolist() == [5, 15]
+    assert right.lines[1].get_ydata()[0] == 1

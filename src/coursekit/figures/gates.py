@@ -14,10 +14,13 @@ from coursekit.figures import figure
 from coursekit.figures.conv import BLUE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, PURPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from jaxtyping import Float
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from coursekit.arrays import Array
 
     Point = tuple[float, float]
 
@@ -407,3 +410,79 @@ def _gru_feed(pen: Pen, t: str, reset: str) -> None:
     pen.box((product, low), r"$\mathbf{W}_n$", "reset", width=0.44)
     _control(pen, [(r, 0), (r, low + 0.15)], ("r", "reset"), over=[(r, RAIL)])
     pen.valve((r, low), ("r", "reset"), name="r")
+
+
+# ------------------------------------------------------------------------------------- what the gates are for
+
+
+@figure
+def sequences(panels: Mapping[str, tuple[Float[Array, "T 3"], Float[Array, " T"]]]) -> Figure:
+    """One sequence of each task: the numbers that come in, which are marked, and what is to be said when.
+
+    panels: task -> numbers, marks and questions of every step, and the right answer, nan where none counts.
+    """
+    fig, column = plt.subplots(
+        len(panels), 1, figsize=(7, 1.25 * len(panels) + 0.6), sharex=True, squeeze=False
+    )
+    for axes, (task, (x, target)) in zip(column.flat, panels.items(), strict=True):
+        number, marked, asked = np.asarray(x).T
+        steps = np.arange(len(number))
+        shown = (number != 0) & (marked == 0)
+        axes.plot(
+            steps[shown], number[shown], "o", color=GREY, markersize=3, linestyle="none", label="number"
+        )
+        marks = {"marker": "D", "markersize": 6, "linestyle": "none"}
+        axes.plot(steps[marked == 1], number[marked == 1], color=ORANGE, label="marked number", **marks)
+        _questions(axes, asked)
+        axes.plot(steps, target, "_", color=BLUE, markersize=8, markeredgewidth=2.2, label="right answer")
+        axes.set(ylim=(-1.15, 1.15), yticks=(-1, 0, 1))
+        axes.set_title(task, fontsize=9)
+    column[-1, 0].set_xlabel("step")
+    handles = column[-1, 0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=4)
+    return fig
+
+
+def _questions(axes: Axes, asked: Float[Array, " T"]) -> None:
+    for t in np.flatnonzero(asked):
+        label = "asked" if t == np.flatnonzero(asked)[0] else None
+        axes.axvline(t, color=PURPLE, linestyle=":", linewidth=1, zorder=0, label=label)
+
+
+@figure
+def answers(
+    asked: Float[Array, " T"], target: Float[Array, " T"], said: Mapping[str, Float[Array, " T"]]
+) -> Figure:
+    """What cells say along one sequence, one panel each, beside what would be right."""
+    fig, column = plt.subplots(len(said), 1, figsize=(7, 1.6 * len(said) + 0.5), sharex=True, squeeze=False)
+    for axes, (name, values) in zip(column.flat, said.items(), strict=True):
+        _questions(axes, asked)
+        steps = np.arange(len(target))
+        axes.plot(steps, target, "_", color=BLUE, markersize=8, markeredgewidth=2.2, label="right answer")
+        axes.plot(steps, values, color=ORANGE, linestyle="-", marker="o", markersize=3, label="said")
+        axes.set_title(name, fontsize=9)
+    column[-1, 0].set_xlabel("step")
+    fig.supylabel("answer", fontsize=10)
+    fig.legend(*column[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig
+
+
+@figure
+def on_a_stream(
+    states: Mapping[str, Float[Array, " T"]], errors: Mapping[str, Float[Array, " K"]], stretch: int
+) -> Figure:
+    """Cells on a long stream: size of the cell state at every step, and the error stretch by stretch.
+
+    errors: as multiples of the best constant answer's, each over `stretch` steps.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
+    for name, size in states.items():
+        left.plot(np.arange(len(size)), size, linewidth=1.4, label=name)
+    for (name, values), marker in zip(errors.items(), "osD", strict=False):
+        right.plot(stretch * (np.arange(len(values)) + 0.5), values, marker=marker, markersize=4, label=name)
+    right.axhline(1, color=GREY, linestyle="-", linewidth=0.6, zorder=0)
+    right.text(0, 1.02, "constant", fontsize=9, va="bottom")
+    left.set(xlabel="step", ylabel="largest |c|", yscale="log")
+    right.set(xlabel="step", ylabel="error, in constant answers", yscale="log")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return fig
