@@ -129,14 +129,26 @@ def gradients(cell: str, weights: Weights, batch: Examples) -> Weights:
     return {"u": found.du, "w": found.dw, "b": found.db, "v": dv, "c": error.sum((0, 1))}
 
 
-def train(task: str, cell: str, seed: int, *, units: int = UNITS, updates: int = UPDATES) -> Weights:
-    """Adam on new sequences at every update, gradients clipped, the rate falling along half a cosine."""
+def train(
+    task: str,
+    cell: str,
+    seed: int,
+    *,
+    units: int = UNITS,
+    updates: int = UPDATES,
+) -> Weights:
+    """Adam on new sequences at every update, the gradient clipped.
+
+    The learning rate falls along half a cosine.
+    """
     rng = np.random.default_rng([seed, TASKS.index(task)])
     weights = start(cell, units, rng)
     optimiser, schedule = Adam(CELLS[cell].rate), cosine()
     for update in range(updates):
-        found, _ = clip_norm(gradients(cell, weights, draw(task, BATCH, rng)), CLIP)
-        optimiser.step(weights, found, factor=schedule(update, updates))
+        found = gradients(cell, weights, draw(task, BATCH, rng))
+        clipped, _ = clip_norm(found, CLIP)
+        factor = schedule(update, updates)
+        optimiser.step(weights, clipped, factor=factor)
     return weights
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from coursekit.cells.lstm import lstm_blocks
 from coursekit.figures import figure
@@ -454,7 +455,9 @@ def answers(
     asked: Float[Array, " T"], target: Float[Array, " T"], said: Mapping[str, Float[Array, " T"]]
 ) -> Figure:
     """What cells say along one sequence, one panel each, beside what would be right."""
-    fig, column = plt.subplots(len(said), 1, figsize=(7, 1.6 * len(said) + 0.5), sharex=True, squeeze=False)
+    fig, column = plt.subplots(
+        len(said), 1, figsize=(7, 1.6 * len(said) + 0.5), sharex=True, sharey=True, squeeze=False
+    )
     for axes, (name, values) in zip(column.flat, said.items(), strict=True):
         _questions(axes, asked)
         steps = np.arange(len(target))
@@ -478,11 +481,15 @@ def on_a_stream(
     fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
     for name, size in states.items():
         left.plot(np.arange(len(size)), size, linewidth=1.4, label=name)
-    for (name, values), marker in zip(errors.items(), "osD", strict=False):
+    for (name, values), marker in zip(errors.items(), "osDv", strict=False):
         right.plot(stretch * (np.arange(len(values)) + 0.5), values, marker=marker, markersize=4, label=name)
     right.axhline(1, color=GREY, linestyle="-", linewidth=0.6, zorder=0)
     right.text(0, 1.02, "constant", fontsize=9, va="bottom")
     left.set(xlabel="step", ylabel="largest |c|", yscale="log")
     right.set(xlabel="step", ylabel="error, in constant answers", yscale="log")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    for axes in (left, right):
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    fig.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
