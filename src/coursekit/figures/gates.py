@@ -484,7 +484,9 @@ def on_a_stream(
     for (name, values), marker in zip(errors.items(), "osDv", strict=False):
         right.plot(stretch * (np.arange(len(values)) + 0.5), values, marker=marker, markersize=4, label=name)
     right.axhline(1, color=GREY, linestyle="-", linewidth=0.6, zorder=0)
-    right.text(0, 1.02, "constant", fontsize=9, va="bottom")
+    right.text(
+        1, 1.04, "constant", transform=right.get_yaxis_transform(), fontsize=9, ha="right", va="bottom"
+    )
     left.set(xlabel="step", ylabel="largest |c|", yscale="log")
     right.set(xlabel="step", ylabel="error, in constant answers", yscale="log")
     for axes in (left, right):
