@@ -127,8 +127,8 @@ for size in (10, 100, 1000):
 #
 # Use your `clip_by_norm`. This is the one place where an earlier error would follow you: while its check is
 # not green, call the library's `clipping.clip_norm(gradients, limit)` instead, which gives the same two
-# things. `math.isfinite(norm)` tells whether a number is finite. NumPy warns where something overflows; that is
-# no error.
+# things. `math.isfinite(norm)` tells whether a number is finite. NumPy warns where something overflows; that
+# is no error.
 
 # %% solution="train"
 def train(parameters, gradient_of, batches, lr, momentum, limit):
