@@ -89,6 +89,26 @@ def test_a_box_that_cannot_work_stops_the_build(build, text, message):
         build(index=text)
 
 
+ASKING = "```{{interactive}} cliff\n:label: a\n:data: {}\n```\n"
+
+
+def test_a_box_holds_the_data_that_its_page_names(build, tmp_path):
+    data = {"text": 'a "</script>" b', "weights": [1.5, -2]}
+    (tmp_path / "net.json").write_text(json.dumps(data, indent=1))
+    page = build(index=ASKING.format("../net.json"))["index"]
+    box = page[page.index('class="interactive"') :]
+    (held,) = re.findall('<script type="application/json">(.*?)</script>', box)
+    assert json.loads(held) == data
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_data_that_cannot_be_read_stop_the_build(build, tmp_path, content):
+    if content:
+        (tmp_path / "net.json").write_text(content)
+    with pytest.raises(Exception, match="no JSON in .*net.json"):
+        build(index=ASKING.format("../net.json"))
+
+
 @pytest.mark.parametrize("script", sorted(interactive.SCRIPTS.glob("*.js")), ids=lambda path: path.stem)
 def test_a_script_runs_from_a_file_and_loads_nothing(script):
     text = script.read_text("utf8")
@@ -106,16 +126,18 @@ def test_every_script_has_a_page():
 # The cliff: the page's own cells are the reference
 
 
+def definitions(page: str, pattern: str) -> dict[str, object]:
+    """What those cells of a page define in which a line begins with the pattern."""
+    names: dict[str, object] = {}
+    for cell in read_myst_markdown_notebook((CHAPTERS / page).read_text("utf8")).cells:
+        if cell.cell_type == "code" and re.search(f"^{pattern}", cell.source, re.MULTILINE):
+            exec(re.sub("^(%|sys.path).*", "", cell.source, flags=re.MULTILINE), names)
+    return names
+
+
 @cache
 def cliff_page() -> dict[str, object]:
-    """What the page's cells define, without those that draw or glue."""
-    text = (CHAPTERS / "gradients" / "cliff.md").read_text("utf8")
-    names: dict[str, object] = {}
-    defining = re.compile(r"^(import math|def (last_state|descend)\()", re.MULTILINE)
-    for cell in read_myst_markdown_notebook(text).cells:
-        if cell.cell_type == "code" and defining.search(cell.source):
-            exec(re.sub("^%.*", "", cell.source, flags=re.MULTILINE), names)
-    return names
+    return definitions("gradients/cliff.md", r"(import math|def (last_state|descend)\()")
 
 
 def close(got: object, expected: object) -> None:
@@ -162,3 +184,75 @@ def test_the_cliff_reports_the_longest_step():
     path = [{"w": 1, "b": 0, "loss": 1, "norm": norm} for norm in (1, 8, 2)]
     said = call("cliff", "report", path, 0.5, 0.1)
     assert said.startswith("gradient at most 8, at step 1; longest step 0.05; loss 1 after 2 steps")
+
+
+# The trained cell: the page's own cells again
+
+
+@cache
+def trained_page() -> dict[str, object]:
+    pytest.importorskip("benchmarks.trained_cell", reason="benchmarks/ is at the repository's root")
+    return definitions("gates/trained.md", r"(import json|def (excess|live|force)\()")
+
+
+def record() -> dict[str, object]:
+    return trained_page()["stored"]
+
+
+def codes(text: str) -> np.ndarray:
+    return np.array([[record()["alphabet"].index(character)] for character in text])
+
+
+def run(which: int, text: str, forced: dict[str, float] | None = None) -> dict[str, np.ndarray]:
+    """What the script makes of a text: for each name, one row for each step."""
+    steps = call("trained", "run", record()["nets"][which], record()["alphabet"], text, forced or {})
+    return {name: np.array([step[name] for step in steps]) for name in steps[0]}
+
+
+@pytest.mark.parametrize("which", [0, 3, 4])
+@pytest.mark.parametrize("text", ["a", 'a(b)"c)"', 0, 3])
+def test_the_trained_cell_runs_as_the_library_does(which, text):
+    text = record()["texts"][text] if isinstance(text, int) else text
+    expected = trained_page()["live"](trained_page()["nets"][which], codes(text))
+    for name, got in run(which, text).items():
+        close(got, getattr(expected, name)[:, 0])
+
+
+FORCED = [("i", 1, 0, 10), ("f", 0, 0, 3), ("f", 0.35, 4, 10), ("o", 0, 2, 0), ("i", 0.95, 5, 31)]
+
+
+@pytest.mark.parametrize("gate, value, unit, start", FORCED)
+def test_a_gate_of_the_trained_cell_is_forced_as_on_the_page(gate, value, unit, start):
+    page, text = trained_page(), record()["texts"][0]
+    changed = page["force"](page["nets"][4], gate, value, unit)
+    expected = page["force_from"](page["nets"][4], changed, codes(text), start)
+    got = run(4, text, {"unit": unit, "from": start, gate: value})
+    for name in got:
+        close(got[name], getattr(expected, name)[:, 0])
+    assert set(got[gate][start:, unit]) == {value}
+
+
+def test_two_gates_of_the_trained_cell_are_forced_together():
+    page, text = trained_page(), record()["texts"][1]
+    changed = page["force"](page["force"](page["nets"][2], "i", 1, 1), "f", 0.5, 1)
+    expected = page["force_from"](page["nets"][2], changed, codes(text), 7)
+    close(run(2, text, {"unit": 1, "from": 7, "i": 1, "f": 0.5})["p"], expected.p[:, 0])
+
+
+def test_the_trained_cell_knows_the_language():
+    for text in (*record()["texts"], '))"(("('):
+        assert call("trained", "walk", record(), text) == trained_page()["trained_cell"].walk(text)
+
+
+def test_a_text_for_the_trained_cell_is_tidied():
+    alphabet = record()["alphabet"]
+    assert call("trained", "tidy", alphabet, 'a[x] ("é"B b)') == 'a(""b)'
+    assert len(call("trained", "tidy", alphabet, "ab" * 40)) == evaluate("trained", "it.longest") == 32
+
+
+def test_the_trained_cell_reports_a_step_in_words():
+    chances = [0.25, 0.25, 0.2, 0.152, 0.0004, 0.1476]
+    step = {name: [0, 0.123] for name in "ifoch"} | {"g": [0, -1], "p": chances}
+    said = call("trained", "report", step, 1).replace("\u00a0", " ")
+    assert said.startswith("i 0.12, f 0.12, o 0.12, g -1.00, c 0.12, h 0.12. Next: ( 15 %, ) 0.0 %, ")
+    assert said.endswith('" 15 %, a letter 70 %.')

@@ -10,6 +10,11 @@ var controls = (function () {
     }
   }
 
+  // What the page's option :data: wrote into the box.
+  function data(box) {
+    return JSON.parse(box.querySelector('script[type="application/json"]').textContent);
+  }
+
   function element(parent, tag, attributes = {}, text = "") {
     const made = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -44,5 +49,5 @@ var controls = (function () {
     };
   }
 
-  return { start, element, shape, slider };
+  return { start, data, element, shape, slider };
 })();
