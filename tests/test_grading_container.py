@@ -99,7 +99,7 @@ def test_killing_a_container_kills_more_than_its_client(engine, tmp_path):
     running = container.start("image", Policy(tmp_path), ["-c", "input()"])
     running.kill()
     running.communicate()
-    assert commands()[-1] == f"kill {running.name}"
+    assert f"kill {running.name}" in commands()
 
 
 def test_a_hand_in_is_graded_in_containers(engine):

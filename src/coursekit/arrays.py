@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import array_api_compat.numpy
@@ -54,6 +55,23 @@ def stack(parts: Sequence[Float[Array, ...]]) -> Float[Array, "T ..."]:
     """
     xp = array_namespace(parts[0])
     return xp.reshape(xp.concat(parts), (len(parts), *parts[0].shape))
+
+
+def sigmoid(xp: ModuleType, a: Float[Array, ...]) -> Float[Array, ...]:
+    """1 / (1 + exp(-a)).  In NumPy a tanh costs less than an exponential, and it never overflows."""
+    return a.sigmoid() if is_torch(a) else 0.5 * xp.tanh(0.5 * a) + 0.5
+
+
+def split(a: Float[Array, "... C"], sizes: Sequence[int]) -> Sequence[Array]:
+    """The last axis in pieces of these sizes, views of a; torch cuts all at once in the time of one slice.
+
+    >>> [part.shape for part in split(np.zeros((4, 5)), (2, 3))]
+    [(4, 2), (4, 3)]
+    """
+    if is_torch(a):
+        return a.split(sizes, -1)
+    ends = list(accumulate(sizes))
+    return [a[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def rows_of(a: Float[Array, "*batch C"]) -> Float[Array, "rows C"]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from array_api_compat import device
 
-from coursekit.arrays import Array, expect_axes, expect_shape, namespace
+from coursekit.arrays import Array, expect_axes, expect_shape, namespace, split
 from coursekit.cells.activations import Activation, clipped, named_activation
 
 if TYPE_CHECKING:
@@ -46,14 +46,9 @@ class GatedCell:
     def _zeros(self, x: Float[Array, "T N D"], width: int) -> Float[Array, "N width"]:
         return self.xp.zeros((x.shape[1], width), dtype=self.w.dtype, device=device(self.w))
 
-    def _split(self, a: Float[Array, "... G*U"], *blocks: int) -> list[Float[Array, "... n*U"]]:
-        """The first so many blocks, the next so many, and so on."""
-        parts, start = [], 0
-        for count in blocks:
-            end = start + count * self.units
-            parts.append(a[..., start:end])
-            start = end
-        return parts
+    def _split(self, a: Float[Array, "... G*U"], *blocks: int) -> Sequence[Float[Array, "... n*U"]]:
+        """The first so many blocks, the next so many, and so on until the last."""
+        return split(a, [count * self.units for count in blocks])
 
 
 def activations_of(

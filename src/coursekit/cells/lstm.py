@@ -244,7 +244,7 @@ class LSTMCell(GatedCell):
     def _peephole_gradients(
         self, dz: Float[Array, "T*N G*U"], before: Float[Array, "T N U"], after: Float[Array, "T N U"]
     ) -> Float[Array, "S U"]:
-        parts = zip(self.gates, self._split(dz, *(1,) * len(self.gates)), strict=True)
+        parts = zip(self.gates, self._split(dz, *(1,) * len(self.blocks)), strict=False)
         return stack([self.xp.sum(d * rows_of(after if k == "o" else before), axis=0) for k, d in parts])
 
     def _gates_first(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
