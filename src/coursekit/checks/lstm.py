@@ -2131,6 +2131,45 @@ gate_settings = Check(
     ),
     misconceptions=(
         Misconception(
+            "kept-while-overwritten",
+            "The old content stays, and g is added to it. To overwrite, empty the cell in the same step: f "
+            "= 0.",
+            FORGET_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i, 1.0, o)),
+        ),
+        Misconception(
+            "nothing-written",
+            "Nothing is written where the old content goes. What takes its place must be let in: i = 1.",
+            INPUT_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i * f, f, o)),
+        ),
+        Misconception(
+            "nothing-added",
+            "Nothing is added where the old content stays. To add, let g in as well: i = 1.",
+            INPUT_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i * (1 - f), f, o)),
+        ),
+        Misconception(
+            "shown-while-held",
+            "The cell is shown where it is to be held unseen. What is kept need not be shown: o = 0.",
+            OUTPUT_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i, f, f)),
+        ),
+        Misconception(
+            "hidden-while-kept",
+            "h shows nothing where the content stays and is to be seen: o = 1, whether or not something is "
+            "written.",
+            OUTPUT_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i, f, o * i)),
+        ),
+        Misconception(
+            "hidden-while-written",
+            "h shows nothing where the sum is to be seen. Writing and showing do not exclude each other: o "
+            "= 1.",
+            OUTPUT_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i, f, o * (1 - i))),
+        ),
+        Misconception(
             "forget-gate-turned",
             "The name misleads: a forget gate of 1 forgets nothing. f is the share that is kept.",
             FORGET_GATE,
@@ -2171,6 +2210,12 @@ gate_settings = Check(
             "o is opened where something is written. i writes; o decides what h shows.",
             OUTPUT_GATE,
             partial(_gate_settings, of=lambda i, f, o: (i, f, i)),
+        ),
+        Misconception(
+            "all-closed-to-hold",
+            "With all gates closed the cell is emptied: f = 0 keeps nothing. To hold c unseen, f is 1.",
+            FORGET_GATE,
+            partial(_gate_settings, of=lambda i, f, o: (i, f * o, o)),
         ),
         Misconception(
             "output-gate-for-forget-gate",
