@@ -108,6 +108,7 @@ def gate_by_gate(x, u, w, b, dhs):
     """A product for every gate and input at every step, forward and backward."""
     us, ws, bs = (np.split(a, 4, axis=-1) for a in (u, w, b))
     us, ws = ([np.ascontiguousarray(a) for a in parts] for parts in (us, ws))
+    uts, wts = ([np.ascontiguousarray(a.T) for a in parts] for parts in (us, ws))
     h = c = np.zeros_like(dhs[0])
     outputs, kept = np.empty_like(dhs), []
     for t in range(len(x)):
@@ -125,8 +126,8 @@ def gate_by_gate(x, u, w, b, dhs):
             dus[k] += x[t].T @ da
             dws[k] += before.T @ da
             dbs[k] += da.sum(axis=0)
-        dx[t] = sum(da @ us[k].T for k, da in enumerate(das))
-        dh = sum(da @ ws[k].T for k, da in enumerate(das))
+        dx[t] = sum(da @ uts[k] for k, da in enumerate(das))
+        dh = sum(da @ wts[k] for k, da in enumerate(das))
     return outputs, dx, *(np.concatenate(parts, axis=-1) for parts in (dus, dws, dbs))
 
 
@@ -149,6 +150,7 @@ def fused(x, u, w, b, dhs, *, deferred=False):
         read = np.tanh(c)
         kept[-1] += (read,)
         h = outputs[t] = o * read
+    ut, wt = (np.ascontiguousarray(a.T) for a in (u, w))
     dx, dh, dc = np.empty_like(x), np.zeros_like(h), np.zeros_like(h)
     das, du, dw, db = np.empty((*x.shape[:2], len(b)), x.dtype), *map(np.zeros_like, (u, w, b))
     for t in reversed(range(len(x))):
@@ -158,12 +160,12 @@ def fused(x, u, w, b, dhs, *, deferred=False):
             du += x[t].T @ da
             dw += before.T @ da
             db += da.sum(axis=0)
-            dx[t] = da @ u.T
-        dh = da @ w.T
+            dx[t] = da @ ut
+        dh = da @ wt
     if deferred:
         befores = np.stack([h for h, *_ in kept])
         flat = rows_of(das)
-        dx, du, dw, db = das @ u.T, rows_of(x).T @ flat, rows_of(befores).T @ flat, flat.sum(axis=0)
+        dx, du, dw, db = das @ ut, rows_of(x).T @ flat, rows_of(befores).T @ flat, flat.sum(axis=0)
     return outputs, dx, du, dw, db
 
 
@@ -416,6 +418,8 @@ def main() -> None:
                 ("numpy", _rungs),
                 ("torch", partial(_ways, compiled, "cpu")),
                 ("variants", _variants),
+                ("gru", partial(_layers, "gru")),
+                ("gru-module", partial(_modules, "gru")),
             ):
                 results.append(race(_contest(f"{kind}-{name}", sizes, dtype, candidates), 0))
                 print(as_line(results[-1]), flush=True)
