@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._inductor.config
 
 from benchmarks.__main__ import as_line, conditions
 from benchmarks.race import Candidate, Contest, race
@@ -152,7 +153,8 @@ def fused(x, u, w, b, dhs, *, deferred=False):
         h = outputs[t] = o * read
     ut, wt = (np.ascontiguousarray(a.T) for a in (u, w))
     dx, dh, dc = np.empty_like(x), np.zeros_like(h), np.zeros_like(h)
-    das, du, dw, db = np.empty((*x.shape[:2], len(b)), x.dtype), *map(np.zeros_like, (u, w, b))
+    das = np.empty((*x.shape[:2], len(b)), x.dtype)
+    du, dw, db = map(np.zeros_like, (u, w, b))
     for t in reversed(range(len(x))):
         parts, dc, before = _gradients(dhs[t] + dh, dc, *kept[t])
         da = np.concatenate(parts, axis=-1, out=das[t])
@@ -163,9 +165,9 @@ def fused(x, u, w, b, dhs, *, deferred=False):
             dx[t] = da @ ut
         dh = da @ wt
     if deferred:
-        befores = np.stack([h for h, *_ in kept])
-        flat = rows_of(das)
-        dx, du, dw, db = das @ ut, rows_of(x).T @ flat, rows_of(befores).T @ flat, flat.sum(axis=0)
+        befores, flat = np.stack([h for h, *_ in kept]), rows_of(das)
+        dx, du, dw = das @ ut, rows_of(x).T @ flat, rows_of(befores).T @ flat
+        db = flat.sum(axis=0)
     return outputs, dx, du, dw, db
 
 
@@ -178,7 +180,7 @@ def hoisted(x, u, w, b, dhs):
 def in_place(x, u, w, b, dhs):
     """The same with every array made once, before the loops."""
     (T, N, _), U = x.shape, len(w)
-    order = np.r_[0 : 2 * U, 3 * U : 4 * U, 2 * U : 3 * U]  # i, f, o, g: one call for the gates
+    order = np.r_[0 : 2 * U, 3 * U : 4 * U, 2 * U : 3 * U]  # i, f, o, g
     u, w = u[:, order], w[:, order]
     a = rows_of(x) @ u
     a += b[order]
@@ -224,10 +226,10 @@ def in_place(x, u, w, b, dhs):
         np.multiply(two, dc, out=dz[t, :, 3 * U :])
         np.matmul(dz[t], wt, out=dh)
         dc *= f
-    flat = rows_of(dz)
-    back = np.argsort(order)
-    du, dw, db = rows_of(x).T @ flat, rows_of(hs[:-1]).T @ flat, flat.sum(axis=0)
-    return hs[1:], (flat @ u.T).reshape(x.shape), du[:, back], dw[:, back], db[back]
+    flat, back = rows_of(dz), np.argsort(order)
+    dx = (flat @ u.T).reshape(x.shape)
+    du, dw = rows_of(x).T @ flat, rows_of(hs[:-1]).T @ flat
+    return hs[1:], dx, du[:, back], dw[:, back], flat.sum(axis=0)[back]
 
 
 def products(x, u, w, b, dhs):
@@ -327,7 +329,8 @@ LOOPS = {
 
 
 def _compiled() -> dict[str, Callable]:
-    """The hoisted loop as torch's compilers make it, as far as they work here."""
+    """The hoisted loop as torch's compilers make it, without what they made earlier."""
+    torch._inductor.config.force_disable_caches = True
     return {
         "torch.jit.script": torch.jit.script(torch_hoisted),
         "torch.compile": torch.compile(torch_hoisted),
