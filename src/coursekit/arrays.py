@@ -53,8 +53,9 @@ def stack(parts: Sequence[Float[Array, ...]]) -> Float[Array, "T ..."]:
     >>> stack([np.zeros(2), np.ones(2)]).shape
     (2, 2)
     """
-    xp = array_namespace(parts[0])
-    return xp.reshape(xp.concat(parts), (len(parts), *parts[0].shape))
+    first = parts[0]
+    joined = np.concatenate(parts) if type(first) is np.ndarray else array_namespace(first).concat(parts)
+    return joined.reshape((len(parts), *first.shape))
 
 
 def sigmoid(xp: ModuleType, a: Float[Array, ...]) -> Float[Array, ...]:
@@ -76,7 +77,7 @@ def split(a: Float[Array, "... C"], sizes: Sequence[int]) -> Sequence[Array]:
 
 def rows_of(a: Float[Array, "*batch C"]) -> Float[Array, "rows C"]:
     """a as a table: all axes but the last joined to one."""
-    return array_namespace(a).reshape(a, (-1, a.shape[-1]))
+    return a.reshape((-1, a.shape[-1]))  # asking for the namespace would cost more than the work
 
 
 def is_torch(x: Array) -> bool:
