@@ -466,7 +466,7 @@ def multiply(
         return plus.addmm(a, w)  # one operation
     if a.ndim > 2:
         product = _multiply_steps(a, w)
-    elif a.size * w.shape[1] <= SMALL_PRODUCT or a.shape[0] == 1:
+    elif a.shape[0] == 1 or a.size * w.shape[1] <= SMALL_PRODUCT:
         product = a.dot(w)
     else:
         product = _multiply_blocks(a, w)

@@ -93,7 +93,8 @@ def sequence_loss_forward(
     if c is not None:
         expect_shape(function, "c", c, v.shape[1:], f"one offset for each column of v {tuple(v.shape)}")
     cell = RNNCell(u, w, b, activation=activation, function=function)
-    h, _, trace = unroll(cell, x, RNNState(h0), lengths=lengths, function=function)
+    state = None if h0 is None else RNNState(h0)
+    h, _, trace = unroll(cell, x, state, lengths=lengths, function=function)
     if not is_array_api_obj(labels) or tuple(labels.shape) != tuple(x.shape[:2]):
         raise ShapeError(
             f"{function}: labels must be an array of shape {tuple(x.shape[:2])}, one class number for each "
