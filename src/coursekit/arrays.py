@@ -70,7 +70,7 @@ def split(a: Float[Array, "... C"], sizes: Sequence[int]) -> Sequence[Array]:
     [(4, 2), (4, 3)]
     """
     if is_torch(a):
-        return a.split_with_sizes(sizes, -1)
+        return a.split(sizes, -1)
     ends = list(accumulate(sizes))
     return [a[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
@@ -459,10 +459,8 @@ def multiply(
     array([[2., 3., 4.]])
     """
     if type(a) is not np.ndarray:
-        if plus is None or not is_torch(a) or (a.ndim > 2 and plus.ndim > 1):
+        if plus is None or a.ndim > 2 or not is_torch(a):
             return a @ w if plus is None else a @ w + plus
-        if a.ndim > 2:
-            return multiply(rows_of(a), w, plus).reshape(*a.shape[:-1], w.shape[1])
         return plus.addmm(a, w)  # one operation
     if a.ndim > 2:
         product = _multiply_steps(a, w)

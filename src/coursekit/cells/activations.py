@@ -61,7 +61,7 @@ def _elu(alpha: float = 1.0) -> Activation:
 TANH = Activation(lambda xp, a: xp.tanh(a), lambda xp, h: 1 - h * h)
 RELU = Activation(lambda xp, a: xp.where(a > 0, a, xp.zeros_like(a)), lambda xp, h: xp.astype(h > 0, h.dtype))
 IDENTITY = Activation(lambda xp, a: a, lambda xp, h: xp.ones_like(h))
-SIGMOID = Activation(sigmoid, lambda xp, h: h - h * h)
+SIGMOID = Activation(sigmoid, lambda xp, h: h * (1 - h))
 SOFTSIGN = Activation(lambda xp, a: a / (1 + xp.abs(a)), lambda xp, h: (1 - xp.abs(h)) ** 2)
 SOFTPLUS = Activation(
     lambda xp, a: RELU.value(xp, a) + xp.log1p(xp.exp(-xp.abs(a))), lambda xp, h: -xp.expm1(-h)

@@ -11,7 +11,6 @@ from coursekit.arrays import (
     multiply,
     namespace,
     rows_of,
-    split,
     stack,
     transposed,
 )
@@ -128,10 +127,8 @@ class LSTMCell(GatedCell):
             expect_shape(function, "p", p, (len(self.gates), self.units), because)
         self.p, self.proj, self.coupled = p, proj, coupled
         self.gate, self.candidate, self.read = activations_of(function, activations, 3, clip)
-        self._u, self._w = self._gates_first(u.T).T, self._gates_first(w.T).T
-        self._each = [self.units] * len(self.gates)
-        self._parts = [sum(self._each), self.units]
-        self._width = sum(self._parts)
+        self._u, self._w = self._gates_first(u), self._gates_first(w)
+        self._width = len(self.blocks) * self.units
         self.dz_columns = self._width + (0 if proj is None else self.units + self.outputs)
         self._w_transposed: Array | None = None
 
@@ -146,8 +143,8 @@ class LSTMCell(GatedCell):
 
     def step(self, z: Float[Array, "N G*U"], before: LSTMState) -> tuple[LSTMState, tuple]:
         """The state after a step whose input's part is z, and the gates, g and f(c') for step_backward."""
-        xp = self.xp
-        inputs, candidate = split(multiply(before.h, self._w, z), self._parts)
+        xp, count = self.xp, len(self.gates)
+        inputs, candidate = self._split(multiply(before.h, self._w, z), count, 1)
         g = self.candidate.value(xp, candidate)
         if self.p is None:
             gates = self.gate.value(xp, inputs)
@@ -163,7 +160,7 @@ class LSTMCell(GatedCell):
         self, inputs: Float[Array, "N S*U"], g: Float[Array, "N U"], c: Float[Array, "N U"]
     ) -> tuple[Array, Array | None, Array]:
         """The gates i and f see the cell state before the step, o sees the one after it."""
-        parts = dict(zip(self.gates, split(inputs, self._each), strict=True))
+        parts = dict(zip(self.gates, self._split(inputs, *(1,) * len(self.gates)), strict=True))
         seen = dict(zip(self.gates, self.p, strict=True))
         early = {k: self.gate.value(self.xp, a + c * seen[k]) for k, a in parts.items() if k != "o"}
         i, f = self._coupled(early.get("i"), early.get("f"))
@@ -174,9 +171,7 @@ class LSTMCell(GatedCell):
 
     def _opened(self, gates: Float[Array, "N S*U"]) -> tuple[Array | None, Array | None, Array | None]:
         """i, f and o; None for one that is always open."""
-        if self.gates == "ifo":
-            return split(gates, self._each)
-        parts = dict(zip(self.gates, split(gates, self._each), strict=True))
+        parts = dict(zip(self.gates, self._split(gates, *(1,) * len(self.gates)), strict=True))
         return *self._coupled(parts.get("i"), parts.get("f")), parts.get("o")
 
     def _coupled(self, i: Array | None, f: Array | None) -> tuple[Array | None, Array | None]:
@@ -210,7 +205,7 @@ class LSTMCell(GatedCell):
         di, df = dc * g, dc * before.c
         if self.coupled:
             di, df = di - df, df - di
-        by_gate, slopes = {"i": di, "f": df, "o": do}, split(slopes, self._each)
+        by_gate, slopes = {"i": di, "f": df, "o": do}, self._split(slopes, *(1,) * len(self.gates))
         ds = [by_gate[k] * slope for k, slope in zip(self.gates, slopes, strict=True)]
         dz = xp.concat([*ds, _times(i, dc) * self.candidate.slope(xp, g)], axis=-1)
         dbefore = _times(f, dc)
@@ -252,10 +247,10 @@ class LSTMCell(GatedCell):
         parts = zip(self.gates, self._split(dz, *(1,) * len(self.blocks)), strict=False)
         return stack([self.xp.sum(d * rows_of(after if k == "o" else before), axis=0) for k, d in parts])
 
-    def _gates_first(self, a: Float[Array, "G*U ..."]) -> Float[Array, "G*U ..."]:
+    def _gates_first(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
         """The blocks i, f, g, o in the order i, f, o, g, in which the cell computes."""
-        blocks = {k: a[n * self.units : (n + 1) * self.units] for n, k in enumerate(self.blocks)}
-        return self.xp.concat([blocks[k] for k in self.gates + "g"])
+        blocks = dict(zip(self.blocks, self._split(a, *(1,) * len(self.blocks)), strict=True))
+        return self.xp.concat([blocks[k] for k in self.gates + "g"], axis=-1)
 
     def _in_order(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
         """Back to i, f, g, o."""
