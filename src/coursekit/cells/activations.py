@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from coursekit.arrays import Array, sigmoid
@@ -112,3 +112,15 @@ def clipped(inner: Activation, limit: float) -> Activation:
         return xp.where((h - low > slack) & (high - h > slack), inner.slope(xp, h), xp.zeros_like(h))
 
     return Activation(lambda xp, a: inner.value(xp, xp.clip(a, -limit, limit)), slope)
+
+
+def activations_of(
+    function: str, given: Sequence[str | Activation], count: int, clip: float | None
+) -> list[Activation]:
+    """That many activations, each after its input has been cut to [-clip, clip]."""
+    if isinstance(given, str) or len(given) != count:
+        raise ValueError(f"{function}: activations must be {count} names, got {given!r}")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"{function}: clip must be > 0, got {clip!r}; None does not clip")
+    chosen = [named_activation(name) for name in given]
+    return chosen if clip is None else [clipped(activation, clip) for activation in chosen]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from array_api_compat import device
 
 from coursekit.arrays import Array, expect_axes, expect_shape, namespace, split
-from coursekit.cells.activations import Activation, clipped, named_activation
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -50,14 +49,10 @@ class GatedCell:
         """The first so many blocks, the next so many, and so on until the last."""
         return split(a, [count * self.units for count in blocks])
 
+    def _by_letter(self, a: Float[Array, "... B*U"], letters: str) -> dict[str, Float[Array, "... U"]]:
+        """The blocks of a, one for each letter."""
+        return dict(zip(letters, self._split(a, *(1,) * len(letters)), strict=True))
 
-def activations_of(
-    function: str, given: Sequence[str | Activation], count: int, clip: float | None
-) -> list[Activation]:
-    """That many activations, each after its input has been cut to [-clip, clip]."""
-    if isinstance(given, str) or len(given) != count:
-        raise ValueError(f"{function}: activations must be {count} names, got {given!r}")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"{function}: clip must be > 0, got {clip!r}; None does not clip")
-    chosen = [named_activation(name) for name in given]
-    return chosen if clip is None else [clipped(activation, clip) for activation in chosen]
+    def local_slopes(self, states: Any, saved: list[tuple]) -> list[tuple]:
+        """What every step_backward can be given as saved: as it is, since all slopes belong to one step."""
+        return saved

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coursekit.arrays import Array, multiply, rows_of, transposed
-from coursekit.cells.activations import Activation
-from coursekit.cells.gated import GatedCell, activations_of
+from coursekit.cells.activations import Activation, activations_of
+from coursekit.cells.gated import GatedCell
 from coursekit.cells.rnn import RNNState
 from coursekit.cells.step import StepCache, step_backward, step_forward
 
@@ -70,10 +70,9 @@ class GRUCell(GatedCell):
         super().__init__(function, "rzn", u, w, b, bw)
         self.reset = reset
         self.gate, self.candidate = activations_of(function, activations, 2, clip)
-        parts = self._split(w, 2, 1)
+        self._bw_gates, self._bw_candidate = (None, None) if bw is None else self._split(bw, 2, 1)
         if reset == "before":  # NumPy multiplies either one faster in C order than as columns of w
-            parts = [transposed(part.T) for part in parts]
-        self._w_gates, self._w_candidate = parts
+            self._w_gates, self._w_candidate = (transposed(part.T) for part in self._split(w, 2, 1))
         self.dz_columns = 4 * self.units
         self._transposed: list[Array] = []
 
@@ -87,8 +86,7 @@ class GRUCell(GatedCell):
         if self.bw is not None and self.reset == "before":
             offsets.append(self.bw)
         elif self.bw is not None:
-            gates, candidate = self._split(self.bw, 2, 1)
-            offsets.append(self.xp.concat([gates, self.xp.zeros_like(candidate)]))
+            offsets.append(self.xp.concat([self._bw_gates, self.xp.zeros_like(self._bw_candidate)]))
         return multiply(x, self.u, sum(offsets[1:], offsets[0]) if offsets else None)
 
     def step(self, z: Float[Array, "N 3*U"], before: RNNState) -> tuple[RNNState, tuple]:
@@ -104,16 +102,12 @@ class GRUCell(GatedCell):
         else:
             from_gates, factor = self._split(multiply(h, self.w), 2, 1)
             if self.bw is not None:
-                factor = factor + self._split(self.bw, 2, 1)[1]
+                factor = factor + self._bw_candidate
             gates = self.gate.value(xp, for_gates + from_gates)
             reset, update = self._split(gates, 1, 1)
             a = for_candidate + reset * factor
         n = self.candidate.value(xp, a)
         return RNNState(n + update * (h - n)), (gates, n, factor)
-
-    def local_slopes(self, states: RNNState, saved: list[tuple]) -> list[tuple]:
-        """What every step_backward can be given as saved: as it is, since all slopes belong to one step."""
-        return saved
 
     def step_backward(
         self, dafter: RNNState, before: RNNState, after: RNNState, saved: tuple
@@ -127,8 +121,8 @@ class GRUCell(GatedCell):
         dafter: gradient of the state after it.   saved: what step kept.
         """
         if not self._transposed:
-            self._transposed = [transposed(w) for w in (self.w, self._w_gates, self._w_candidate)]
-        w, w_gates, w_candidate = self._transposed
+            used = (self.w,) if self.reset == "after" else (self._w_gates, self._w_candidate)
+            self._transposed = [transposed(w) for w in used]
         xp, h, dh, (gates, n, factor) = self.xp, before.h, dafter.h, saved
         reset, update = self._split(gates, 1, 1)
         slope_reset, slope_update = self._split(self.gate.slope(xp, gates), 1, 1)
@@ -137,7 +131,9 @@ class GRUCell(GatedCell):
         dupdate = dh * (h - n) * slope_update
         if self.reset == "after":
             dz = xp.concat([dn, dn * factor * slope_reset, dupdate, dn * reset], axis=-1)
+            (w,) = self._transposed
             return dz, RNNState(multiply(dz[:, self.units :], w, carried))
+        w_gates, w_candidate = self._transposed
         dm = multiply(dn, w_candidate)
         dz = xp.concat([dn, dm * factor * slope_reset, dupdate, reset * h], axis=-1)
         dgates = dz[:, self.units : 3 * self.units]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from coursekit.arrays import Array
 from coursekit.cells.gru import expect_reset
 from coursekit.cells.lstm import lstm_blocks
 from coursekit.layers import glorot
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from numpy.typing import DTypeLike
 
 __all__ = ["RECURRENT_INITIALISERS", "initial_gru_weights", "initial_lstm_weights", "initial_weights"]
@@ -96,13 +98,19 @@ def initial_lstm_weights(
     _expect_start("initial_lstm_weights", recurrent, rng)
     blocks = lstm_blocks(gates, coupled, "initial_lstm_weights")
     drawn = _drawn(features, units, len(blocks), recurrent, gain, rng, dtype)
-    for block, sign in ("f", 1), ("i", -1 if coupled == "input" else 0):
-        if block in blocks:
-            start = blocks.index(block) * units
-            drawn["b"][start : start + units] = sign * forget_bias
+    set_forget_bias(drawn["b"], forget_bias, blocks, coupled)
     if peepholes:
         drawn["p"] = np.zeros((len(blocks) - 1, units), dtype)
     return drawn
+
+
+def set_forget_bias(b: Float[Array, " G*U"], value: float, blocks: str, coupled: str | None) -> None:
+    """Write the forget gate's offsets into b; where f = 1 - i, into the block of i, with the other sign."""
+    block, sign = ("i", -1) if coupled == "input" else ("f", 1)
+    if block in blocks:
+        units = len(b) // len(blocks)
+        start = blocks.index(block) * units
+        b[start : start + units] = sign * value
 
 
 def initial_gru_weights(

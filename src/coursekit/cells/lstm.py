@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coursekit.arrays import (
@@ -14,8 +15,8 @@ from coursekit.arrays import (
     stack,
     transposed,
 )
-from coursekit.cells.activations import Activation
-from coursekit.cells.gated import GatedCell, activations_of
+from coursekit.cells.activations import Activation, activations_of
+from coursekit.cells.gated import GatedCell
 from coursekit.cells.step import StepCache, step_backward, step_forward
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class LSTMCell(GatedCell):
             expect_shape(function, "p", p, (len(self.gates), self.units), because)
         self.p, self.proj, self.coupled = p, proj, coupled
         self.gate, self.candidate, self.read = activations_of(function, activations, 3, clip)
-        self._u, self._w = self._gates_first(u), self._gates_first(w)
+        self._order = self.gates + "g"  # in which the cell computes: the gates share an activation
+        self._u, self._w = (self._arranged(a, self.blocks, self._order) for a in (u, w))
         self._width = len(self.blocks) * self.units
         self.dz_columns = self._width + (0 if proj is None else self.units + self.outputs)
         self._w_transposed: Array | None = None
@@ -137,8 +139,9 @@ class LSTMCell(GatedCell):
         return LSTMState(self._zeros(x, self.outputs), self._zeros(x, self.units))
 
     def project(self, x: Float[Array, "T N D"]) -> Float[Array, "T N G*U"]:
-        """The input's part of every step, x u + b + bw, the block g last: the gates share an activation."""
-        offsets = [self._gates_first(offset) for offset in (self.b, self.bw) if offset is not None]
+        """The input's part of every step, x u + b + bw, the block g last."""
+        given = [offset for offset in (self.b, self.bw) if offset is not None]
+        offsets = [self._arranged(offset, self.blocks, self._order) for offset in given]
         return multiply(x, self._u, sum(offsets[1:], offsets[0]) if offsets else None)
 
     def step(self, z: Float[Array, "N G*U"], before: LSTMState) -> tuple[LSTMState, tuple]:
@@ -160,7 +163,7 @@ class LSTMCell(GatedCell):
         self, inputs: Float[Array, "N S*U"], g: Float[Array, "N U"], c: Float[Array, "N U"]
     ) -> tuple[Array, Array | None, Array]:
         """The gates i and f see the cell state before the step, o sees the one after it."""
-        parts = dict(zip(self.gates, self._split(inputs, *(1,) * len(self.gates)), strict=True))
+        parts = self._by_letter(inputs, self.gates)
         seen = dict(zip(self.gates, self.p, strict=True))
         early = {k: self.gate.value(self.xp, a + c * seen[k]) for k, a in parts.items() if k != "o"}
         i, f = self._coupled(early.get("i"), early.get("f"))
@@ -171,17 +174,13 @@ class LSTMCell(GatedCell):
 
     def _opened(self, gates: Float[Array, "N S*U"]) -> tuple[Array | None, Array | None, Array | None]:
         """i, f and o; None for one that is always open."""
-        parts = dict(zip(self.gates, self._split(gates, *(1,) * len(self.gates)), strict=True))
+        parts = self._by_letter(gates, self.gates)
         return *self._coupled(parts.get("i"), parts.get("f")), parts.get("o")
 
     def _coupled(self, i: Array | None, f: Array | None) -> tuple[Array | None, Array | None]:
         if self.coupled == "input":
             return i, 1 - i
         return (1 - f, f) if self.coupled else (i, f)
-
-    def local_slopes(self, states: LSTMState, saved: list[tuple]) -> list[tuple]:
-        """What every step_backward can be given as saved: as it is, since all slopes belong to one step."""
-        return saved
 
     def step_backward(
         self, dafter: LSTMState, before: LSTMState, after: LSTMState, saved: tuple
@@ -205,8 +204,8 @@ class LSTMCell(GatedCell):
         di, df = dc * g, dc * before.c
         if self.coupled:
             di, df = di - df, df - di
-        by_gate, slopes = {"i": di, "f": df, "o": do}, self._split(slopes, *(1,) * len(self.gates))
-        ds = [by_gate[k] * slope for k, slope in zip(self.gates, slopes, strict=True)]
+        by_gate, slopes = {"i": di, "f": df, "o": do}, self._by_letter(slopes, self.gates)
+        ds = [by_gate[k] * slopes[k] for k in self.gates]
         dz = xp.concat([*ds, _times(i, dc) * self.candidate.slope(xp, g)], axis=-1)
         dbefore = _times(f, dc)
         if self.p is not None:
@@ -230,11 +229,12 @@ class LSTMCell(GatedCell):
         """
         dz, flat = dz[..., : self._width], rows_of(dz)
         flat, more = flat[:, : self._width], flat[:, self._width :]
-        db = None if self.b is None and self.bw is None else self._in_order(self.xp.sum(flat, axis=0))
+        in_order = partial(self._arranged, given=self._order, wanted=self.blocks)
+        db = None if self.b is None and self.bw is None else in_order(self.xp.sum(flat, axis=0))
         return LSTMCellGradients(
             dx=multiply(dz, transposed(self._u)) if inputs else None,
-            du=self._in_order(rows_of(x).T @ flat),
-            dw=self._in_order(rows_of(before.h).T @ flat),
+            du=in_order(rows_of(x).T @ flat),
+            dw=in_order(rows_of(before.h).T @ flat),
             db=None if self.b is None else db,
             dbw=None if self.bw is None else db,
             dp=None if self.p is None else self._peephole_gradients(flat, before.c, after.c),
@@ -244,18 +244,13 @@ class LSTMCell(GatedCell):
     def _peephole_gradients(
         self, dz: Float[Array, "T*N G*U"], before: Float[Array, "T N U"], after: Float[Array, "T N U"]
     ) -> Float[Array, "S U"]:
-        parts = zip(self.gates, self._split(dz, *(1,) * len(self.blocks)), strict=False)
-        return stack([self.xp.sum(d * rows_of(after if k == "o" else before), axis=0) for k, d in parts])
+        parts, late = self._by_letter(dz, self._order), {"o": after}
+        return stack([self.xp.sum(parts[k] * rows_of(late.get(k, before)), axis=0) for k in self.gates])
 
-    def _gates_first(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
-        """The blocks i, f, g, o in the order i, f, o, g, in which the cell computes."""
-        blocks = dict(zip(self.blocks, self._split(a, *(1,) * len(self.blocks)), strict=True))
-        return self.xp.concat([blocks[k] for k in self.gates + "g"], axis=-1)
-
-    def _in_order(self, a: Float[Array, "... G*U"]) -> Float[Array, "... G*U"]:
-        """Back to i, f, g, o."""
-        blocks = dict(zip(self.gates + "g", self._split(a, *(1,) * len(self.blocks)), strict=True))
-        return self.xp.concat([blocks[k] for k in self.blocks], axis=-1)
+    def _arranged(self, a: Float[Array, "... G*U"], given: str, wanted: str) -> Float[Array, "... G*U"]:
+        """The blocks that stand in the order given, in the order wanted."""
+        blocks = self._by_letter(a, given)
+        return self.xp.concat([blocks[k] for k in wanted], axis=-1)
 
 
 def _times(gate: Array | None, a: Array) -> Array:

@@ -16,7 +16,7 @@ from coursekit.arrays import (
     transposed,
     unstack,
 )
-from coursekit.cells.activations import Activation, clipped, named_activation
+from coursekit.cells.activations import Activation, activations_of
 from coursekit.cells.step import StepCache, step_backward, step_forward
 
 if TYPE_CHECKING:
@@ -88,12 +88,9 @@ class RNNCell:
         for name, offset in (("b", b), ("bw", bw)):
             if offset is not None:
                 expect_shape(function, name, offset, (self.units,), because)
-        if clip is not None and not clip > 0:
-            raise ValueError(f"{function}: clip must be > 0, got {clip!r}; None does not clip")
         self.u, self.w, self.b, self.bw = u, w, b, bw
         self.dz_columns = self.units
-        chosen = named_activation(activation)
-        self.activation = chosen if clip is None else clipped(chosen, clip)
+        (self.activation,) = activations_of(function, [activation], 1, clip)
         self._w_transposed: Array | None = None
 
     def initial(self, x: Float[Array, "T N D"]) -> RNNState:

@@ -30,6 +30,7 @@ from coursekit.cells import (
     lstm_blocks,
     named_activation,
 )
+from coursekit.cells.initial import set_forget_bias
 from coursekit.recurrent.unrolling import Lengths, State, Trace, reverse_sequences, unroll, unroll_backward
 from coursekit.weights import to_torch
 
@@ -409,14 +410,8 @@ class LSTM(Recurrent):
                 if name.startswith("peephole") and self.init != "uniform":
                     parameter.zero_()
                 if name.startswith("bias") and self.forget_bias is not None:
-                    self._set_forget_bias(parameter, self.forget_bias if name.startswith("bias_ih") else 0.0)
-
-    def _set_forget_bias(self, offset: Float[torch.Tensor, " G*U"], value: float) -> None:
-        """f's own offset; where f = 1 - i, the negative for i."""
-        for block, sign in ("f", 1), ("i", -1):
-            if block in self.order and (block == "f" or self.coupled == "input"):
-                start = self.order.index(block) * self.hidden_size
-                offset[start : start + self.hidden_size] = sign * value
+                    value = self.forget_bias if name.startswith("bias_ih") else 0.0
+                    set_forget_bias(parameter, value, self.order, self.coupled)
 
     def _draw(self, features: int, units: int, **options: Any) -> dict[str, np.ndarray]:
         if self.proj_size:
