@@ -13,7 +13,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.__main__ import cpu_name
+from benchmarks.log import Log
 from coursekit.cells import (
     GRUCell,
     LSTMCell,
@@ -334,20 +334,13 @@ def conditions() -> dict[str, Any]:
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__).parse_args()
-    record = conditions()
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    same = all(stored.get(name) == value for name, value in record.items())
-    done = stored["runs"] if same else []
-    for planned in (trials, lambda: finals(done)):
+    log = Log(RESULTS, conditions())
+    for planned in (trials, lambda: finals(log.runs)):
         for run in planned():
-            if any(run.items() <= other.items() for other in done):
+            if log.has(run):
                 continue
-            done.append(run | train(run["task"], run["variant"], run["rate"], run["seed"]))
-            print(*done[-1].values(), flush=True)
-            record["date"] = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-            unfinished = RESULTS.with_suffix(".part")
-            unfinished.write_text(json.dumps(record | {"runs": done}, indent=1) + "\n")
-            unfinished.replace(RESULTS)
+            log.add(run | train(run["task"], run["variant"], run["rate"], run["seed"]))
+            print(*log.runs[-1].values(), flush=True)
 
 
 if __name__ == "__main__":

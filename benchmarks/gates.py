@@ -7,16 +7,15 @@ started again, it goes on where it stopped.  The page "One gate at a time" train
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.__main__ import cpu_name
+from benchmarks.log import Log
 from coursekit import recurrent
 from coursekit.cells import initial_lstm_weights, initial_weights
 from coursekit.clipping import clip_norm
@@ -198,11 +197,9 @@ def conditions() -> dict[str, Any]:
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.gates", description=__doc__).parse_args()
-    record = conditions()
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    done = stored["runs"] if all(stored.get(name) == value for name, value in record.items()) else []
+    log = Log(RESULTS, conditions())
     for name in runs():
-        if any(name.items() <= run.items() for run in done):
+        if log.has(name):
             continue
         clock = time.process_time()
         own = {key: name[key] for key in ("units", "updates")}
@@ -211,12 +208,8 @@ def main() -> None:
         found = {"error": error(name["task"], name["cell"], weights), "seconds": seconds}
         if name["task"] == "stream":
             found["late_error"] = late_error(name["cell"], weights)
-        done.append(name | found)
-        print(*name.values(), done[-1]["error"], flush=True)
-        record["date"] = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-        unfinished = RESULTS.with_suffix(".part")
-        unfinished.write_text(json.dumps(record | {"runs": done}, indent=1) + "\n")
-        unfinished.replace(RESULTS)
+        log.add(name | found)
+        print(*name.values(), found["error"], flush=True)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ started again, it goes on where it stopped.  Each run has its budget in seconds 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.__main__ import cpu_name
+from benchmarks.log import Log
 from coursekit.data import sequences
 
 RESULTS = Path(__file__).parent / "results" / "long_lag.json"
@@ -228,24 +227,17 @@ def conditions() -> dict[str, Any]:
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.long_lag", description=__doc__).parse_args()
     torch.set_num_threads(1)
-    record = conditions()
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    same = all(stored.get(name) == value for name, value in record.items())
-    done = stored["runs"] if same else []
+    log = Log(RESULTS, conditions())
     for task, length, net, seed in runs():
         name = {"task": task, "length": length, "net": net, "seed": seed}
-        if any(name.items() <= run.items() for run in done):
+        if log.has(name):
             continue
         if net == GUESSING:
             result = guess(task, length, seed, budget=GUESSING_SECONDS)
         else:
             result = train(task, length, net, seed, budget=TASKS[task].budget[length])
-        done.append(name | result)
+        log.add(name | result)
         print(*name.values(), result, flush=True)
-        record["date"] = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-        unfinished = RESULTS.with_suffix(".part")
-        unfinished.write_text(json.dumps(record | {"runs": done}, indent=1) + "\n")
-        unfinished.replace(RESULTS)
 
 
 if __name__ == "__main__":

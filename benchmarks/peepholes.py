@@ -7,16 +7,15 @@ started again, it goes on where it stopped.  All peepholes start at zero: nets o
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.__main__ import cpu_name
+from benchmarks.log import Log
 from coursekit import clipping, optim, recurrent
 from coursekit.cells import initial_lstm_weights
 from coursekit.data import sequences
@@ -148,19 +147,13 @@ def conditions() -> dict[str, Any]:
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m benchmarks.peepholes", description=__doc__).parse_args()
-    record = conditions()
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    done = stored["runs"] if all(stored.get(name) == value for name, value in record.items()) else []
+    log = Log(RESULTS, conditions())
     for setting, seed in runs():
         name = setting._asdict() | {"seed": seed}
-        if any(name.items() <= run.items() for run in done):
+        if log.has(name):
             continue
-        done.append(name | train(setting, seed))
-        print(*done[-1].values(), flush=True)
-        record["date"] = datetime.now(timezone.utc).strftime("%Y-%m-%d")
-        unfinished = RESULTS.with_suffix(".part")
-        unfinished.write_text(json.dumps(record | {"runs": done}, indent=1) + "\n")
-        unfinished.replace(RESULTS)
+        log.add(name | train(setting, seed))
+        print(*log.runs[-1].values(), flush=True)
 
 
 if __name__ == "__main__":
