@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.__main__ import conditions
@@ -97,7 +96,7 @@ def main() -> None:
     found = {name: contest(sizes) for name, sizes in SIZES.items()}
     for name, result in found.items():
         print(name, {k: round(v, 2) for k, v in result["ratio"].items()})
-    hardware = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "numpy": np.__version__}
+    hardware = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     report = conditions(0) | {"clock": "wall, synchronised", "rounds": ROUNDS} | hardware
     RESULTS.write_text(json.dumps(report | {"contests": found}, indent=1) + "\n")
 

@@ -65,10 +65,10 @@ def _given(kind: str, sizes: tuple, rng: np.random.Generator, dtype: str) -> tup
 def _run_torch(module: torch.nn.Module, x: torch.Tensor, dh: torch.Tensor) -> tuple[Any, ...]:
     h, _ = module(x)
     dx, du, dw, *db = torch.autograd.grad(h, [x, *module.parameters()], dh)
-    return tuple(a.detach().cpu() for a in (h, dx, du.T, dw.T, *db))
+    return tuple(a.detach() for a in (h, dx, du.T, dw.T, *db))
 
 
-def _layers(kind: str, sizes, rng, dtype: str, **options) -> Candidates:
+def _layers(kind: str, sizes, rng, dtype: str) -> Candidates:
     layer, weights, x, dh = _given(kind, sizes, rng, dtype)
     tx, tdh = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dh)
     forward, backward = {"lstm": (lstm_forward, lstm_backward), "gru": (gru_forward, gru_backward)}[kind]
@@ -337,11 +337,9 @@ def _compiled() -> dict[str, Callable]:
     }
 
 
-def _ways(compiled: dict[str, Callable], device: str, sizes, rng, dtype: str) -> Candidates:
+def _ways(compiled: dict[str, Callable], sizes, rng, dtype: str) -> Candidates:
     layer, _, x, dh = _given("lstm", sizes, rng, dtype)
-    layer = layer.to(device)
-    tx, tdh = (torch.from_numpy(a).to(device) for a in (x, dh))
-    tx.requires_grad_()
+    tx, tdh = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dh)
     modules = {"torch": layer, "by hand": nn.LSTM.from_torch(layer)}
     modules |= {name: Loop(layer, function) for name, function in {**LOOPS, **compiled}.items()}
     return {name: Candidate(partial(_run_torch, m, tx, tdh), x.shape[1]) for name, m in modules.items()}
@@ -419,7 +417,7 @@ def main() -> None:
             seconds[f"{name} {dtype}"] = first_calls(compiled, sizes, dtype)
             for kind, candidates in (
                 ("numpy", _rungs),
-                ("torch", partial(_ways, compiled, "cpu")),
+                ("torch", partial(_ways, compiled)),
                 ("variants", _variants),
                 ("gru", partial(_layers, "gru")),
                 ("gru-module", partial(_modules, "gru")),
