@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from parity import assert_close
 
 from coursekit.arrays import ShapeError
 from coursekit.cells import (
@@ -75,11 +76,6 @@ def gru_parameters(rng):
 
 def sigmoid(a):
     return 1 / (1 + np.exp(-a))
-
-
-def assert_close(ours, expected, tolerance=1e-11):
-    scale = max(1, np.abs(expected).max(initial=0))
-    np.testing.assert_allclose(ours, expected, rtol=0, atol=tolerance * scale, strict=True)
 
 
 # Values

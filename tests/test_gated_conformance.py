@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import product
 
 import numpy as np
@@ -10,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from parity import assert_close, numpy_state, onnx_node_cases
 from scipy.special import expit
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -31,16 +31,6 @@ LENGTHS = [7, 1, 3, 2, 6]
 BOOLS = (False, True)
 CELLS = {"LSTM": LSTMCell, "GRU": GRUCell}
 STATES = {"LSTM": LSTMState, "GRU": RNNState}
-
-
-def assert_close(ours, theirs, tolerance=1e-11):
-    theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
-    scale = max(1, np.abs(theirs).max(initial=0))
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale, strict=True)
-
-
-def numpy_state(module):
-    return {name: p.numpy().copy() for name, p in module.state_dict().items()}
 
 
 # torch
@@ -237,14 +227,7 @@ def ours_from_onnx(node, x, w, r, b=None, lengths=None, h0=None, c0=None, p=None
     return (y.transpose(2, 0, 1, 3) if given.get("layout", 0) else y, *map(turn, states))
 
 
-def onnx_node_cases():
-    cases = importlib.import_module("onnx.backend.test.case.node")
-    for name in ("lstm", "gru"):
-        importlib.import_module(f"onnx.backend.test.case.node.{name}")
-    return [case for case in cases._NodeTestCases if case.model.graph.node[0].op_type in CELLS]
-
-
-@pytest.mark.parametrize("case", onnx_node_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", onnx_node_cases(*CELLS), ids=lambda case: case.name)
 def test_onnx_node_cases(case):
     node = case.model.graph.node[0]
     for inputs, expected in case.data_sets:
@@ -257,7 +240,7 @@ def test_onnx_node_cases(case):
 
 
 def test_onnx_node_cases_are_there():
-    kinds = [case.model.graph.node[0].op_type for case in onnx_node_cases()]
+    kinds = [case.model.graph.node[0].op_type for case in onnx_node_cases(*CELLS)]
     assert kinds.count("LSTM") >= 4 and kinds.count("GRU") >= 4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import product
 
 import numpy as np
@@ -10,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from parity import assert_close, numpy_state, onnx_node_cases
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from coursekit.arrays import ShapeError
@@ -27,16 +27,6 @@ from coursekit.weights import (
 
 T, N, D, U = 7, 5, 3, 11
 LENGTHS = [7, 1, 3, 2, 6]
-
-
-def assert_close(ours, theirs, tolerance=1e-11):
-    theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
-    scale = max(1, np.abs(theirs).max(initial=0))
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale, strict=True)
-
-
-def numpy_state(module):
-    return {name: p.numpy().copy() for name, p in module.state_dict().items()}
 
 
 # torch.nn.RNN
@@ -232,14 +222,7 @@ def ours_from_onnx(node, x, weights, recurrent, offsets=None, lengths=None, h0=N
     return (y.transpose(2, 0, 1, 3), y_h.swapaxes(0, 1)) if batch_first else (y, y_h)
 
 
-def onnx_node_cases():
-    """The cases of the operator's own page; imported alone, as collecting all operators takes seconds."""
-    cases = importlib.import_module("onnx.backend.test.case.node")
-    importlib.import_module("onnx.backend.test.case.node.rnn")
-    return [case for case in cases._NodeTestCases if case.model.graph.node[0].op_type == "RNN"]
-
-
-@pytest.mark.parametrize("case", onnx_node_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", onnx_node_cases("RNN"), ids=lambda case: case.name)
 def test_onnx_node_cases(case):
     node = case.model.graph.node[0]
     for inputs, expected in case.data_sets:
@@ -249,7 +232,7 @@ def test_onnx_node_cases(case):
 
 
 def test_onnx_node_cases_are_there():
-    assert len(onnx_node_cases()) >= 6
+    assert len(onnx_node_cases("RNN")) >= 6
 
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
